@@ -1,0 +1,212 @@
+/**
+ * The plan: what is to be had and what is to be delivered, each with its reason, as plain values (spec §5). Orders are
+ * planned before issuing, deliveries after it and from the disk again, so that a failed order is never delivered.
+ */
+import { sectionsOf } from './actions.js'
+import { future, parkedUntil } from './backoff.js'
+import { deliverable, due } from './renewal.js'
+import type {
+  Configuration, Delivery, DeliveryStep, Failure, Held, Leaf, Order, Receipts, Section, State, Subject, UploadKind,
+} from './types.js'
+
+/** What the command line narrows: `--only` takes identifiers, labels and NAMEs; `--force` reissues those. */
+export interface Narrowing {
+  readonly only?: ReadonlySet<string>
+  readonly force?: boolean
+}
+
+export interface PlanInput {
+  readonly configuration: Configuration
+  readonly inventory: readonly Held[]
+  readonly state: State
+  readonly now: Date
+  readonly narrowing?: Narrowing
+}
+
+/** Under what key an order's failures are remembered. */
+export const orderKey = (held: Held): string => `${held.name} ${held.keyType}`
+
+/** What an order asks for: when it changes, earlier failures say nothing about it. */
+export const orderSubject = (subject: Subject): string => [...subject.identifiers].sort().join(' ')
+
+/** Whether `--only` means this subject: by label, NAME or any of its identifiers. */
+export function isNarrowedTo(held: Pick<Held, 'subject' | 'name'>, only: ReadonlySet<string> | undefined): boolean {
+  if (only === undefined) return true
+  return only.has(held.name) || (held.subject.label !== undefined && only.has(held.subject.label))
+    || held.subject.identifiers.some(id => only.has(id))
+}
+
+/**
+ * The orders due, in the order of the inventory (EC before RSA within a subject). What failed lately is parked until its
+ * back-off is over, what the CA barred until it may be asked again; `--only` overrides the former, never the latter.
+ */
+export function planOrders({ configuration, inventory, state, now, narrowing = {} }: PlanInput): Order[] {
+  const orders: Order[] = []
+  for (const held of inventory) {
+    if (!isNarrowedTo(held, narrowing.only)) continue
+    const found = due(held, configuration.settings, now)
+      ?? (narrowing.force === true ? { reason: 'reissue: asked for with --force', newKey: configuration.settings.alwaysGenerateNewKeys } : undefined)
+    if (found === undefined) continue
+    const parked = parkedOrder(held, state, now, narrowing)
+    orders.push({ held, ...found, ...(parked === undefined ? {} : { parked }) })
+  }
+  return orders
+}
+
+function parkedOrder(held: Held, state: State, now: Date, narrowing: Narrowing): Order['parked'] {
+  const bar = state.accountBar
+  const barred = bar === undefined ? undefined : future(new Date(bar.until), now)
+  if (bar !== undefined && barred !== undefined) return { why: bar.message, until: barred }
+  const failure = state.orderFailures[orderKey(held)]
+  if (failure === undefined) return undefined
+  const said = failure.notBefore === undefined || failure.of !== orderSubject(held.subject) ? undefined : future(new Date(failure.notBefore), now)
+  const until = said ?? (narrowing.only === undefined ? parkedUntil(failure, orderSubject(held.subject), now) : undefined)
+  return until === undefined ? undefined : { why: `failed ${times(failure.count)}: ${failure.message}`, until }
+}
+
+const times = (n: number): string => (n === 1 ? 'once' : `${n} times in a row`)
+
+// ---------------------------------------------------------------------------------------------------
+
+/** Under what key a step's receipts stand: its kind and its command, and which of several alike it is. */
+export function stepKeys(kind: DeliveryStep['kind'], commands: readonly string[]): string[] {
+  const seen = new Map<string, number>()
+  return commands.map(command => {
+    const n = (seen.get(command) ?? 0) + 1
+    seen.set(command, n)
+    return n === 1 ? `${kind} ${command}` : `${kind} ${command} #${n}`
+  })
+}
+
+/** A section's steps in the order in which they run, each with the key of its receipts. */
+export function stepsOf(section: Section): { kind: DeliveryStep['kind']; command: string; key: string }[] {
+  const kinds: DeliveryStep['kind'][] = ['uploadCerts', 'uploadKeys', 'update']
+  return kinds.flatMap(kind => {
+    const keys = stepKeys(kind, section[kind])
+    return section[kind].map((command, i) => ({ kind, command, key: keys[i] ?? '' }))
+  })
+}
+
+const isUpload = (kind: DeliveryStep['kind']): kind is UploadKind => kind !== 'update'
+
+/**
+ * What each section still lacks: each upload step the certificates that have no receipt for it, then each update step
+ * those that have no receipt for it, and all that are uploaded now. Sections with nothing to do are left out.
+ */
+export function planDeliveries({ configuration, inventory, state, now, narrowing = {} }: PlanInput): Delivery[] {
+  const held = inventory.filter(h => deliverable(h, now) && isNarrowedTo(h, narrowing.only))
+  const members = membersOf(configuration.sections, held)
+  const deliveries: Delivery[] = []
+  for (const section of configuration.sections) {
+    const mine = members.get(section) ?? []
+    const steps = lackingSteps(section, mine, state.receipts)
+    if (steps.length === 0) continue
+    const concerned = new Set(steps.flatMap(s => s.certificates))
+    const failure = state.deliveryFailures[section.name]
+    const until = narrowing.only === undefined ? parkedUntil(failure, deliverySubject(section), now) : undefined
+    deliveries.push({
+      section,
+      steps,
+      certificates: mine.filter(h => concerned.has(h)),
+      reason: deliveryReason(section, steps, state.receipts, failure),
+      ...(failure === undefined || until === undefined ? {} : { parked: { why: `failed ${times(failure.count)}: ${failure.message}`, until } }),
+    })
+  }
+  return deliveries
+}
+
+function membersOf(sections: readonly Section[], held: readonly Held[]): Map<Section, Held[]> {
+  const members = new Map<Section, Held[]>(sections.map(section => [section, []]))
+  const routed = new Map<Subject, Section[]>()
+  for (const h of held) {
+    const mine = routed.get(h.subject) ?? sectionsOf(h.subject, sections)
+    routed.set(h.subject, mine)
+    for (const section of mine) members.get(section)?.push(h)
+  }
+  return members
+}
+
+/** What a section's failure was about: when the operator changes a step, the back-off is void. */
+export const deliverySubject = (section: Section): string => stepsOf(section).map(s => s.key).join('\n')
+
+function lackingSteps(section: Section, mine: readonly Held[], receipts: Receipts): DeliveryStep[] {
+  const steps: DeliveryStep[] = []
+  const uploaded = new Set<Held>()
+  for (const { kind, command, key } of stepsOf(section)) {
+    const received = receipts[section.name]?.[key] ?? {}
+    const lacking = mine.filter(h => received[fingerprintOf(h)] === undefined || (!isUpload(kind) && uploaded.has(h)))
+    if (lacking.length === 0) continue
+    if (isUpload(kind)) for (const h of lacking) uploaded.add(h)
+    steps.push({ kind, command, certificates: lacking })
+  }
+  return steps
+}
+
+/** The fingerprint of a certificate that was read; deliveries are planned for such alone. */
+export function fingerprintOf(held: Held): string {
+  return held.certificate.state === 'read' ? held.certificate.leaf.fingerprint : ''
+}
+
+function deliveryReason(section: Section, steps: readonly DeliveryStep[], receipts: Receipts, failure: Failure | undefined): string {
+  if (failure !== undefined) return `failed last time (${failure.last.slice(0, 16).replace('T', ' ')} UTC): ${failure.message}`
+  const known = receipts[section.name]
+  if (known === undefined) return 'never delivered to this section'
+  const seen = new Set(Object.values(known).flatMap(fingerprints => Object.keys(fingerprints)))
+  const certificates = new Set(steps.flatMap(s => s.certificates))
+  const fresh = [...certificates].filter(h => !seen.has(fingerprintOf(h))).length
+  if (fresh > 0) return `${fresh} of its certificates ${fresh === 1 ? 'is' : 'are'} new or renewed`
+  const added = steps.filter(s => !stepsOf(section).some(k => k.command === s.command && k.kind === s.kind && known[k.key] !== undefined))
+  return added.length > 0 ? `step added: ${added.map(s => s.command).join('; ')}` : 'an earlier delivery was not finished'
+}
+
+// ---------------------------------------------------------------------------------------------------
+
+/** The receipts with those of one step for some certificates added. */
+export function withReceipts(receipts: Receipts, section: string, key: string, certificates: readonly Held[], now: Date): Receipts {
+  const ofSection = receipts[section] ?? {}
+  const added = Object.fromEntries(certificates.map(h => [fingerprintOf(h), now.toISOString()]))
+  return { ...receipts, [section]: { ...ofSection, [key]: { ...ofSection[key], ...added } } }
+}
+
+/**
+ * The receipts without those of a section's update steps for some certificates. Done before these are uploaded again: if
+ * we die between upload and reload, the next run must not take the old reload for one that saw the new files.
+ */
+export function withoutUpdates(receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts {
+  const ofSection = receipts[section.name]
+  if (ofSection === undefined) return receipts
+  const gone = new Set(certificates.map(fingerprintOf))
+  const updates = new Set(stepKeys('update', section.update))
+  const kept = Object.entries(ofSection).map(([key, fingerprints]) => [
+    key,
+    updates.has(key) ? Object.fromEntries(Object.entries(fingerprints).filter(([f]) => !gone.has(f))) : fingerprints,
+  ] as const)
+  return { ...receipts, [section.name]: Object.fromEntries(kept) }
+}
+
+/**
+ * The state without what can never matter again: receipts of sections and steps that are gone or of certificates that
+ * are held no more, failures of orders and sections that are gone.
+ */
+export function pruned(state: State, configuration: Configuration, inventory: readonly Held[]): State {
+  const held = new Set(inventory.map(fingerprintOf))
+  const receipts = Object.fromEntries(configuration.sections.flatMap(section => {
+    const ofSection = state.receipts[section.name]
+    if (ofSection === undefined) return []
+    const keys = new Set(stepsOf(section).map(s => s.key))
+    const steps = Object.entries(ofSection).filter(([key]) => keys.has(key))
+      .map(([key, prints]) => [key, Object.fromEntries(Object.entries(prints).filter(([f]) => held.has(f)))] as const)
+    return [[section.name, Object.fromEntries(steps)] as const]
+  }))
+  const orderKeys = new Set(inventory.map(orderKey))
+  const sections = new Set(configuration.sections.map(s => s.name))
+  return {
+    ...state,
+    receipts,
+    orderFailures: Object.fromEntries(Object.entries(state.orderFailures).filter(([key]) => orderKeys.has(key))),
+    deliveryFailures: Object.fromEntries(Object.entries(state.deliveryFailures).filter(([name]) => sections.has(name))),
+  }
+}
+
+/** A leaf's fingerprint as the operator sees it: the first 16 hex digits. */
+export const shortFingerprint = (leaf: Leaf): string => leaf.fingerprint.slice(0, 16)

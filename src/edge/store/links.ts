@@ -1,0 +1,61 @@
+/** The links `IDENTIFIER-…` beside the combined files (spec §4): a name can move between subjects without reconfiguring a server. */
+import { lstat, readdir, readlink, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { CertificateFiles } from '../../core/types.js'
+import { explained, linkAtomically } from './atomic.js'
+import type { StorePaths } from './paths.js'
+
+/** Links that one directory should have, by link name, with the file that each points to. */
+type Wanted = ReadonlyMap<string, string>
+
+/**
+ * Makes the links of all subjects whose files are there, moves regular files that stand in their way to `previous/`,
+ * and removes links of names that their subject dropped. Returns a sentence per change.
+ * @param subjects the files of every slot of the configuration
+ */
+export async function syncLinks(paths: StorePaths, subjects: readonly CertificateFiles[]): Promise<string[]> {
+  const keys = new Map(subjects.flatMap(s => s.keyLinks.map(l => [l, s.key] as const)))
+  const certificates = new Map(subjects.flatMap(s => s.certificateLinks.map(l => [l, s.certificate] as const)))
+  return [
+    ...await syncDirectoryLinks(paths.key, paths.previous, keys, subjects.map(s => s.key)),
+    ...await syncDirectoryLinks(paths.certificate, paths.previous, certificates, subjects.map(s => s.certificate)),
+  ]
+}
+
+async function syncDirectoryLinks(directory: string, previous: string, wanted: Wanted, owned: readonly string[]): Promise<string[]> {
+  const entries = new Set(await readdir(directory))
+  const changes: string[] = []
+  for (const [name, target] of wanted) {
+    if (!entries.has(target)) continue
+    const path = join(directory, name)
+    const present = entries.has(name) ? await lstat(path) : undefined
+    if (present?.isSymbolicLink() === true && await readlink(path) === target) continue
+    try {
+      if (present !== undefined && !present.isSymbolicLink()) {
+        await rename(path, join(previous, name))
+        changes.push(`moved ${name} to previous/: the name now belongs to ${target}`)
+      }
+      await linkAtomically(path, target)
+      changes.push(`linked ${name} to ${target}`)
+    } catch (error) {
+      throw explained(error, `cannot link ${path}`)
+    }
+  }
+  const primaries = new Set(owned.map(primaryOf))
+  const ownedNames = new Set(owned)
+  for (const name of entries) {
+    if (wanted.has(name) || ownedNames.has(name) || !/-(?:key|cert-combined)\.[^/]*\.pem$/u.test(name)) continue
+    const target = await readlink(join(directory, name)).catch(() => undefined)
+    // Only what we would have made, and only where its subject still is: a subject that is gone keeps its links.
+    if (target === undefined || target.includes('/') || !(ownedNames.has(target) || primaries.has(primaryOf(target)))) continue
+    await rm(join(directory, name), { force: true })
+    changes.push(`removed the link ${name}: its subject has that name no more`)
+  }
+  return changes
+}
+
+/** The primary identifier (or label) and the suffix, by which the files of one subject are known when its names change. */
+function primaryOf(file: string): string {
+  const match = /^(_wildcard\.[^_]*|[^_]*)(?:_.*)?(-(?:key|cert-combined)\..*)$/u.exec(file)
+  return match === null ? file : `${(match[1] ?? '').replace(/-(?:key|cert-combined)\..*$/u, '')}${match[2] ?? ''}`
+}
