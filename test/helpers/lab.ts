@@ -1,0 +1,146 @@
+// A lab: a small organisation in network namespaces, with real parts. One central host (this process's own
+// network namespace, which scripts/netns made), remote hosts, a bridge between them, and a name server. Labs of
+// several test files share the central network namespace; each has a network, addresses and files of its own.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { spawnSync } from 'node:child_process'
+import { Dns } from './lab-dns.js'
+import { addresses, Host, type Network } from './lab-host.js'
+import { Machine } from './lab-machine.js'
+import { challengeServer, placeholders, startNginx, tlsServer, type Nginx, type Pair } from './lab-nginx.js'
+import { startLabPebble, type LabPebble, type PebbleOptions } from './lab-pebble.js'
+import { must, run, until } from './lab-process.js'
+import { SshClient, startSshd, type Sshd, type SshdOptions } from './lab-sshd.js'
+
+/** Why a lab cannot be made here, for the `skip` option of a test; false when it can. */
+export function labSkip(): string | false {
+  if (process.env['LEMATT_NETNS'] !== '1') return 'needs a machine of its own: run it by scripts/netns'
+  const programs = ['sshd', 'ssh', 'rsync', 'nginx', 'ip', 'openssl', 'nsenter']
+  const missing = programs.filter(name => spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0)
+  return missing.length > 0 ? `needs ${missing.join(', ')}: run scripts/setup` : false
+}
+
+/** A remote host of a lab, with the services it can be given. */
+export class LabHost {
+  constructor(readonly machine: Host, private readonly ssh: SshClient) {}
+
+  get name(): string { return this.machine.name }
+  get address(): string { return this.machine.address }
+  get address6(): string { return this.machine.address6 }
+  /** The host's directory for files; the central host sees it under the same path. */
+  get dir(): string { return this.machine.dir }
+
+  readonly exec: Machine['exec'] = (command, args, options) => this.machine.exec(command, args, options)
+  readonly must: Machine['must'] = (command, args, options) => this.machine.must(command, args, options)
+  readonly spawn: Machine['spawn'] = (command, args, options) => this.machine.spawn(command, args, options)
+
+  /** Unplugs the host, as when it is down: connections to it time out or find no route. */
+  async unplug(): Promise<void> {
+    await this.machine.setLink('down')
+  }
+
+  /** Undoes unplug. */
+  async plug(): Promise<void> {
+    await this.machine.setLink('up')
+  }
+
+  /** Starts sshd on port 22; the central user's configuration trusts its host key. */
+  async sshd(options: SshdOptions): Promise<Sshd> {
+    const sshd = await startSshd(this.machine, options)
+    this.ssh.trust(this.address, sshd.hostKey)
+    return sshd
+  }
+
+  /** Starts nginx. @param http its `http { }` block @param ports those to wait for */
+  async nginx(http: string, ports: readonly number[]): Promise<Nginx> {
+    return startNginx(this.machine, http, ports)
+  }
+
+  /** Starts a TLS server that shows these pairs, self-signed ones until the files have been pushed. */
+  async tlsServer(names: readonly string[], pairs: readonly Pair[], port = 443): Promise<Nginx> {
+    await placeholders(pairs)
+    return startNginx(this.machine, tlsServer(this.address, port, names, pairs), [port])
+  }
+}
+
+export class Lab {
+  readonly dns: Dns
+  /** The central user's keys, aliases and known hosts. */
+  readonly ssh: SshClient
+  private readonly hosts: LabHost[] = []
+
+  private constructor(readonly network: Network, readonly central: Machine, dns: Dns) {
+    this.dns = dns
+    this.ssh = new SshClient(join(network.dir, 'ssh'))
+  }
+
+  /** Makes a lab with a central host and a name server. Close it whatever happens. */
+  static async open(): Promise<Lab> {
+    const why = labSkip()
+    if (why !== false) throw new Error(`lab: ${why}`)
+    const dir = mkdtempSync(join(tmpdir(), 'lab-'))
+    const number = await takeNumber()
+    const network = { number, bridge: `lab${number}`, dir, resolver: join(dir, 'resolv.conf') }
+    const { v4, v6 } = addresses(network, 1)
+    const central = new Machine('central', v4, v6, join(dir, 'central'), (command, args) => ['unshare', [
+      '--mount', 'sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', network.resolver, command, ...args,
+    ]])
+    central.write('../resolv.conf', `nameserver ${v4}\noptions timeout:2 attempts:1\n`)
+    await must('sh', ['-ec', `
+      ip addr add ${v4}/24 dev ${network.bridge}
+      ip -6 addr add ${v6}/64 dev ${network.bridge} nodad
+      ip link set ${network.bridge} up`])
+    return new Lab(network, central, await Dns.start(central))
+  }
+
+  /** A directory for the lab's files; removed by close. */
+  get dir(): string { return this.network.dir }
+  /** The central host's address. */
+  get address(): string { return this.central.address }
+
+  /** Runs a program on the central host, which resolves names by the lab's name server. Never rejects. */
+  readonly run: Machine['exec'] = (command, args, options) => this.central.exec(command, args, options)
+  /** Starts a program there. */
+  readonly spawn: Machine['spawn'] = (command, args, options) => this.central.spawn(command, args, options)
+
+  /** Adds a remote host. @param options.addresses further addresses of it, in no other lab's use */
+  async host(name: string, options: { addresses?: readonly string[] } = {}): Promise<LabHost> {
+    const host = new LabHost(
+      await Host.create(name, this.network, 11 + this.hosts.length, options.addresses ?? []), this.ssh)
+    this.hosts.push(host)
+    return host
+  }
+
+  /** Starts the central web server: `root` is served as /.well-known/acme-challenge/ on port 80. */
+  async nginx(options: { root: string }): Promise<Nginx> {
+    return startNginx(this.central, challengeServer(this.address, options.root), [80])
+  }
+
+  /** Starts the certificate authority on the central host. */
+  async pebble(options: PebbleOptions = {}, port = 14000): Promise<LabPebble> {
+    return startLabPebble(this.central, options, port)
+  }
+
+  /** Ends every process of the lab and removes its network and files. */
+  async close(): Promise<void> {
+    await Promise.all(this.hosts.map(host => host.machine.stop()))
+    await this.central.stop()
+    await run('ip', ['link', 'del', this.network.bridge])
+    await until('the end of the network', async () => {
+      const { stdout } = await run('ip', ['-o', 'link'])
+      return !stdout.includes(`${this.network.bridge}h`) && !stdout.includes(`${this.network.bridge}:`)
+    })
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+}
+
+/** Takes a number that no other lab has: the bridge of that name is the lock. */
+async function takeNumber(): Promise<number> {
+  for (let number = 1; number < 255; number++) {
+    const { code, stderr } = await run('ip', ['link', 'add', `lab${number}`, 'type', 'bridge'])
+    if (code === 0) return number
+    if (!stderr.includes('File exists')) throw new Error(`lab: cannot make a bridge: ${stderr}`)
+  }
+  throw new Error('lab: 254 labs are open')
+}
