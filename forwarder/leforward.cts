@@ -60,7 +60,7 @@ function parseBaseUrl(text: string, what: string): string {
   }
   // URL() silently drops tabs and line feeds and turns backslashes round, so what it would repair is refused first.
   if (text.length > 1000) refuse('is too long')
-  if (!/^https?:\/\/[!-~]+$/iu.test(text) || /["\\<>^`{|}]/u.test(text)) refuse('is not a plain http or https URL')
+  if (!/^https?:\/\/[^/][!-~]*$/iu.test(text) || /["\\<>^`{|}]/u.test(text)) refuse('is not a plain http or https URL')
   if (text.includes('?') || text.includes('#')) refuse('may not have a query or a fragment')
   let url: URL
   try {
