@@ -6,7 +6,8 @@ import { Agent } from 'node:https'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Lab, labSkip } from './helpers/lab.js'
-import { run, until } from './helpers/lab-process.js'
+import { run } from './helpers/lab-process.js'
+import { until } from './helpers/until.js'
 
 describe('a lab', { skip: labSkip() }, () => {
   let lab: Lab
@@ -56,19 +57,20 @@ describe('a lab', { skip: labSkip() }, () => {
     await host.unplug()
     await assert.rejects(fetch(`http://${host.address}/`, { signal: AbortSignal.timeout(200) }))
     await host.plug()
-    await until('the host again', async () => (await fetch(`http://${host.address}/`)).ok)
+    await until(async () => fetch(`http://${host.address}/`).then(answer => answer.ok, () => false))
   })
 
   test('ssh by alias runs what the key allows; another key is refused', async () => {
     const host = await lab.host('db')
-    const key = await lab.ssh.key('db-key')
-    const stranger = await lab.ssh.key('stranger')
-    await host.sshd({ authorizedKeys: [`restrict,command="echo \\"$SSH_ORIGINAL_COMMAND\\" in $HOME" ${key.publicKey}`] })
-    lab.ssh.alias('db', host.address, key)
-    lab.ssh.alias('db-stranger', host.address, stranger)
-    const allowed = await lab.run('ssh', ['-F', lab.ssh.path, 'db', 'rm', '-rf'])
+    await host.sshd({ keys: { db: 'restrict,command="echo \\"$SSH_ORIGINAL_COMMAND\\" in $HOME"' } })
+    const other = await lab.host('db2')
+    await other.sshd({ keys: { db2: 'restrict,command="hostname"' } })
+    const allowed = await lab.run('ssh', ['-F', lab.sshConfig, 'db', 'rm', '-rf'])
     assert.equal(allowed.stdout, `rm -rf in ${host.dir}/home\n`, allowed.stderr)
-    const refused = await lab.run('ssh', ['-F', lab.ssh.path, 'db-stranger', 'id'])
+    assert.equal((await lab.run('ssh', ['-F', lab.sshConfig, 'db2', 'rm', '-rf'])).stdout, 'db2\n')
+    // A key of one host opens no other.
+    const refused = await lab.run('ssh', ['-F', lab.sshConfig, '-o', `HostName=${other.address}`, '-o',
+      'StrictHostKeyChecking=no', 'db', 'id'])
     assert.equal(refused.code, 255)
     assert.equal(refused.stdout, '')
     assert.match(refused.stderr, /Permission denied \(publickey\)/)
@@ -79,9 +81,9 @@ describe('a lab', { skip: labSkip() }, () => {
     const marker = `6${String(process.pid)}${String(lab.network.number)}`
     await host.must('sh', ['-c', `setsid sleep ${marker} >/dev/null 2>&1 &`])
     const alive = async () => (await run('pgrep', ['-f', `^sleep ${marker}$`])).code === 0
-    await until('the sleeper', alive)
-    await host.machine.stop()
-    await until('its end', async () => !(await alive()))
+    await until(alive)
+    await host.stop()
+    await until(async () => !(await alive()))
   })
 
   test('Pebble validates http-01 through nginx, and a TLS server shows the certificate after a reload', async () => {
@@ -122,7 +124,7 @@ describe('a lab', { skip: labSkip() }, () => {
     writeFileSync(pair.cert, cert)
     writeFileSync(pair.key, key)
     await server.reload()
-    await until('the new certificate', async () => (await shown()).includes(`DNS:${name}`))
+    await until(async () => (await shown()).includes(`DNS:${name}`))
     assert.match(await pebble.get('/roots/0'), /BEGIN CERTIFICATE/)
   })
 })
@@ -136,7 +138,7 @@ test('a closed lab leaves no process, no network and no file behind', { skip: la
   ].filter(text => text !== '')
   try {
     const host = await lab.host('gone')
-    await host.sshd({ authorizedKeys: [] })
+    await host.sshd({ keys: {} })
     await host.nginx('server { listen 80; }', [80])
     await lab.nginx({ root: lab.dir })
     await lab.pebble()

@@ -7,7 +7,7 @@ import { must, type Daemon } from './lab-process.js'
 
 export interface Nginx {
   daemon: Daemon
-  /** A shell command that makes it load its files again, to be run on its machine. */
+  /** The command, by its full path, that makes it load its files again, to be run on its machine. */
   reloadCommand: string
   /** Runs that command there. */
   reload(): Promise<void>
@@ -53,15 +53,16 @@ ${http}
 }
 `)
   const options = ['-e', 'stderr', '-p', dir, '-c', config]
-  const daemon = machine.spawn('nginx', [...options, '-g', 'daemon off;'])
+  const program = (await machine.must('sh', ['-c', 'command -v nginx'])).trim()
+  const daemon = machine.spawn(program, [...options, '-g', 'daemon off;'])
   await daemon.ready(`ports ${ports.join(' ')}`, async () => {
     const open = await Promise.all(ports.map(port => answers(machine.address, port)))
     return open.every(yes => yes)
   })
   return {
     daemon,
-    reloadCommand: `nginx ${options.join(' ')} -s reload`,
-    reload: async () => { await machine.must('nginx', [...options, '-s', 'reload']) },
+    reloadCommand: `${program} ${options.join(' ')} -s reload`,
+    reload: async () => { await machine.must(program, [...options, '-s', 'reload']) },
     stop: async () => { await daemon.stop() },
   }
 }

@@ -1,6 +1,7 @@
-// Programs that a lab starts: to their end (run) or in the background (Daemon), and waiting for what they do.
+// Programs that a lab starts: to their end (run) or in the background (Daemon). Unlike
+// run.ts it ends whole process groups, for the way into a lab's machine is a process too.
 import { spawn, type ChildProcess } from 'node:child_process'
-import { setTimeout as delay } from 'node:timers/promises'
+import { until } from './until.js'
 
 /** How a program ended, and what it printed. */
 export interface Ran { code: number | null; signal: NodeJS.Signals | null; stdout: string; stderr: string }
@@ -18,27 +19,6 @@ const living = new Set<Daemon>()
 process.on('exit', () => {
   for (const daemon of living) daemon.kill('SIGKILL')
 })
-
-/**
- * Waits until a condition holds, looking every 20 ms.
- * @param what names it in the error
- * @param holds gives something truthy when it does; what it throws counts as "not yet"
- * @throws Error after timeoutMs, with the last error's message
- */
-export async function until<T>(what: string, holds: () => Promise<T> | T, timeoutMs = 10_000): Promise<T> {
-  const deadline = Date.now() + timeoutMs
-  let last = ''
-  for (;;) {
-    try {
-      const value = await holds()
-      if (value) return value
-    } catch (error) {
-      last = `: ${error instanceof Error ? error.message : String(error)}`
-    }
-    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}${last}`)
-    await delay(20)
-  }
-}
 
 /** A program in the background, in a process group of its own. */
 export class Daemon {
@@ -98,9 +78,13 @@ export class Daemon {
     return ran
   }
 
-  /** Waits until a condition holds; fails at once when the program ends first. */
-  async ready(what: string, holds: () => unknown): Promise<this> {
-    await until(`${this.command}: ${what}`, async () => !this.running || await holds())
+  /**
+   * Waits until a condition holds; what it throws counts as "not yet".
+   * @throws Error with what the program printed, when it ends first
+   */
+  async ready(what: string, holds: () => boolean | Promise<boolean>): Promise<this> {
+    await until(async () => !this.running || await Promise.resolve().then(holds).catch(() => false),
+      { what: `${this.command}: ${what}` })
     if (!this.running) throw new Error(`${this.command} ended: ${this.stderr || this.stdout}`)
     return this
   }

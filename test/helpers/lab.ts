@@ -1,7 +1,7 @@
 // A lab: a small organisation in network namespaces, with real parts. One central host (this process's own
 // network namespace, which scripts/netns made), remote hosts, a bridge between them, and a name server. Labs of
 // several test files share the central network namespace; each has a network, addresses and files of its own.
-import { mkdtempSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
@@ -10,8 +10,9 @@ import { addresses, Host, type Network } from './lab-host.js'
 import { Machine } from './lab-machine.js'
 import { challengeServer, placeholders, startNginx, tlsServer, type Nginx, type Pair } from './lab-nginx.js'
 import { startLabPebble, type LabPebble, type PebbleOptions } from './lab-pebble.js'
-import { must, run, until } from './lab-process.js'
-import { SshClient, startSshd, type Sshd, type SshdOptions } from './lab-sshd.js'
+import { must, run } from './lab-process.js'
+import { startSshd, type Sshd, type SshdOptions } from './sshd.js'
+import { until } from './until.js'
 
 /** Why a lab cannot be made here, for the `skip` option of a test; false when it can. */
 export function labSkip(): string | false {
@@ -23,7 +24,9 @@ export function labSkip(): string | false {
 
 /** A remote host of a lab, with the services it can be given. */
 export class LabHost {
-  constructor(readonly machine: Host, private readonly ssh: SshClient) {}
+  private sshds: Sshd[] = []
+
+  constructor(readonly machine: Host, private readonly sshConfig: string) {}
 
   get name(): string { return this.machine.name }
   get address(): string { return this.machine.address }
@@ -45,10 +48,20 @@ export class LabHost {
     await this.machine.setLink('up')
   }
 
-  /** Starts sshd on port 22; the central user's configuration trusts its host key. */
-  async sshd(options: SshdOptions): Promise<Sshd> {
-    const sshd = await startSshd(this.machine, options)
-    this.ssh.trust(this.address, sshd.hostKey)
+  /**
+   * Starts sshd on port 22, for the user who runs this; `ssh -F lab.sshConfig ALIAS` reaches it by each of the keys.
+   * HOME is `home` in the host's directory, but sessions start in the user's own, so paths should be absolute.
+   */
+  async sshd(options: Pick<SshdOptions, 'keys' | 'config' | 'clientConfig'>): Promise<Sshd> {
+    const home = join(this.dir, 'home')
+    mkdirSync(home, { recursive: true })
+    const [command, args] = this.machine.command('', [])
+    const sshd = await startSshd({
+      ...options, address: this.address, port: 22, prefix: [command, ...args.slice(0, -1)],
+      config: `${options.config ?? ''}\nSetEnv HOME=${home}\nMaxStartups 200:30:400`,
+    })
+    this.sshds.push(sshd)
+    appendFileSync(this.sshConfig, `Include ${sshd.sshConfig}\n`)
     return sshd
   }
 
@@ -62,17 +75,24 @@ export class LabHost {
     await placeholders(pairs)
     return startNginx(this.machine, tlsServer(this.address, port, names, pairs), [port])
   }
+
+  /** The power switch: every process of the host is killed, its network is gone. */
+  async stop(): Promise<void> {
+    await this.machine.stop()
+    await Promise.all(this.sshds.map(sshd => sshd.stop()))
+    this.sshds = []
+  }
 }
 
 export class Lab {
   readonly dns: Dns
-  /** The central user's keys, aliases and known hosts. */
-  readonly ssh: SshClient
+  /** For `ssh -F`: the aliases, keys and host keys of every sshd in the lab. */
+  readonly sshConfig: string
   private readonly hosts: LabHost[] = []
 
   private constructor(readonly network: Network, readonly central: Machine, dns: Dns) {
     this.dns = dns
-    this.ssh = new SshClient(join(network.dir, 'ssh'))
+    this.sshConfig = central.write('ssh_config', '', 0o600)
   }
 
   /** Makes a lab with a central host and a name server. Close it whatever happens. */
@@ -107,7 +127,7 @@ export class Lab {
   /** Adds a remote host. @param options.addresses further addresses of it, in no other lab's use */
   async host(name: string, options: { addresses?: readonly string[] } = {}): Promise<LabHost> {
     const host = new LabHost(
-      await Host.create(name, this.network, 11 + this.hosts.length, options.addresses ?? []), this.ssh)
+      await Host.create(name, this.network, 11 + this.hosts.length, options.addresses ?? []), this.sshConfig)
     this.hosts.push(host)
     return host
   }
@@ -124,13 +144,13 @@ export class Lab {
 
   /** Ends every process of the lab and removes its network and files. */
   async close(): Promise<void> {
-    await Promise.all(this.hosts.map(host => host.machine.stop()))
+    await Promise.all(this.hosts.map(host => host.stop()))
     await this.central.stop()
     await run('ip', ['link', 'del', this.network.bridge])
-    await until('the end of the network', async () => {
+    await until(async () => {
       const { stdout } = await run('ip', ['-o', 'link'])
       return !stdout.includes(`${this.network.bridge}h`) && !stdout.includes(`${this.network.bridge}:`)
-    })
+    }, { what: 'the end of the network' })
     rmSync(this.dir, { recursive: true, force: true })
   }
 }
