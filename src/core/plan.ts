@@ -137,7 +137,7 @@ function lackingSteps(section: Section, mine: readonly Held[], receipts: Receipt
     const lacking = mine.filter(h => received[fingerprintOf(h)] === undefined || (!isUpload(kind) && uploaded.has(h)))
     if (lacking.length === 0) continue
     if (isUpload(kind)) for (const h of lacking) uploaded.add(h)
-    steps.push({ kind, command, certificates: lacking })
+    steps.push({ kind, command, key, certificates: lacking })
   }
   return steps
 }
@@ -155,8 +155,24 @@ function deliveryReason(section: Section, steps: readonly DeliveryStep[], receip
   const certificates = new Set(steps.flatMap(s => s.certificates))
   const fresh = [...certificates].filter(h => !seen.has(fingerprintOf(h))).length
   if (fresh > 0) return `${fresh} of its certificates ${fresh === 1 ? 'is' : 'are'} new or renewed`
-  const added = steps.filter(s => !stepsOf(section).some(k => k.command === s.command && k.kind === s.kind && known[k.key] !== undefined))
+  const added = steps.filter(s => known[s.key] === undefined)
   return added.length > 0 ? `step added: ${added.map(s => s.command).join('; ')}` : 'an earlier delivery was not finished'
+}
+
+/**
+ * The inventory as it would be if every order that is not parked succeeded: for the deliveries of a dry run. The
+ * fingerprints are none that a certificate can have, so no receipt holds them.
+ */
+export function afterIssuing(inventory: readonly Held[], orders: readonly Order[], now: Date): Held[] {
+  const issued = new Set(orders.filter(o => o.parked === undefined).map(o => o.held))
+  return inventory.map(held => {
+    if (!issued.has(held)) return held
+    const facts: Leaf = {
+      keyType: held.keyType, spki: 'to come', fingerprint: `to be issued: ${orderKey(held)}`, identifiers: held.subject.identifiers,
+      notBefore: now, notAfter: new Date(now.getTime() + 90 * 86_400_000), issuer: 'to come', serial: 'to come',
+    }
+    return { ...held, key: { state: 'read', facts }, certificate: { state: 'read', leaf: facts } }
+  })
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -183,30 +199,3 @@ export function withoutUpdates(receipts: Receipts, section: Section, certificate
   ] as const)
   return { ...receipts, [section.name]: Object.fromEntries(kept) }
 }
-
-/**
- * The state without what can never matter again: receipts of sections and steps that are gone or of certificates that
- * are held no more, failures of orders and sections that are gone.
- */
-export function pruned(state: State, configuration: Configuration, inventory: readonly Held[]): State {
-  const held = new Set(inventory.map(fingerprintOf))
-  const receipts = Object.fromEntries(configuration.sections.flatMap(section => {
-    const ofSection = state.receipts[section.name]
-    if (ofSection === undefined) return []
-    const keys = new Set(stepsOf(section).map(s => s.key))
-    const steps = Object.entries(ofSection).filter(([key]) => keys.has(key))
-      .map(([key, prints]) => [key, Object.fromEntries(Object.entries(prints).filter(([f]) => held.has(f)))] as const)
-    return [[section.name, Object.fromEntries(steps)] as const]
-  }))
-  const orderKeys = new Set(inventory.map(orderKey))
-  const sections = new Set(configuration.sections.map(s => s.name))
-  return {
-    ...state,
-    receipts,
-    orderFailures: Object.fromEntries(Object.entries(state.orderFailures).filter(([key]) => orderKeys.has(key))),
-    deliveryFailures: Object.fromEntries(Object.entries(state.deliveryFailures).filter(([name]) => sections.has(name))),
-  }
-}
-
-/** A leaf's fingerprint as the operator sees it: the first 16 hex digits. */
-export const shortFingerprint = (leaf: Leaf): string => leaf.fingerprint.slice(0, 16)

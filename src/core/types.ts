@@ -200,6 +200,8 @@ export interface DeliveryStep {
   readonly kind: UploadKind | 'update'
   /** As written in the file. */
   readonly command: string
+  /** Under what its receipts stand. */
+  readonly key: string
   readonly certificates: readonly Held[]
 }
 
@@ -215,7 +217,8 @@ export interface Delivery {
 
 export type OrderOutcome =
   | { readonly status: 'done'; readonly order: Order; readonly leaf: Leaf }
-  | { readonly status: 'failed'; readonly order: Order; readonly message: string }
+  /** `notBefore`: the CA said when these names may be tried again. */
+  | { readonly status: 'failed'; readonly order: Order; readonly message: string; readonly notBefore?: Date }
   | { readonly status: 'parked'; readonly order: Order; readonly message: string }
 
 export type DeliveryOutcome =

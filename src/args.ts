@@ -1,0 +1,113 @@
+/** The command line (spec §6): what was asked for, or what is wrong with it. */
+import { parseArgs } from 'node:util'
+import { UsageError } from './core/errors.js'
+import { cleanLine } from './core/text.js'
+import type { Mode } from './core/types.js'
+
+export type Verb = 'run' | 'plan' | 'check' | 'help' | 'version'
+
+export interface Arguments {
+  readonly verb: Verb
+  /** Undefined for `check` alone, which then looks at both stores. */
+  readonly mode?: Mode
+  readonly config: string
+  readonly cron: boolean
+  readonly parallel?: number
+  readonly only?: ReadonlySet<string>
+  readonly force: boolean
+  readonly json: boolean
+  readonly verbose: boolean
+}
+
+export const usage = `usage: lematt --test|--prod [options]         issue what is due, deliver what is lacking
+       lematt plan --test|--prod [options]    print what would be done and why; change nothing
+       lematt check [--test|--prod]           check configuration, permissions, tools
+
+  --test             the CA's staging, files in conf/test: proves a configuration end to end
+  --prod             the real thing, files in conf/prod
+  --config PATH      lematt.conf or its directory (default conf/lematt.conf)
+  --cron             silent unless something changed or failed
+  --parallel N       subjects in progress at once (default: \`parallel\` of lematt.conf, 16)
+  --dry-run          the same as plan
+  --only NAME...     only the subjects with these names or labels; earlier failures do not hold them back
+  --force            with --only: reissue also what is not due
+  --json             print the plan or the report as JSON
+  --verbose          print each step and its output
+  --version, --help
+
+exit codes: 0 all well; 1 something failed, everything else was done; 2 usage or configuration;
+            70 a bug in lematt; 75 another run holds the lock; 130, 143 interrupted
+`
+
+const options = {
+  'test': { type: 'boolean' },
+  'prod': { type: 'boolean' },
+  'config': { type: 'string' },
+  'cron': { type: 'boolean' },
+  'parallel': { type: 'string' },
+  'dry-run': { type: 'boolean' },
+  'only': { type: 'string', multiple: true },
+  'force': { type: 'boolean' },
+  'json': { type: 'boolean' },
+  'verbose': { type: 'boolean' },
+  'version': { type: 'boolean' },
+  'help': { type: 'boolean', short: 'h' },
+} as const
+
+/** @param argv without node and script. @throws UsageError */
+export function parseArguments(argv: readonly string[]): Arguments {
+  const [first = ''] = argv
+  const verb = first === 'plan' || first === 'check' ? first : undefined
+  const { values } = parse(spreadOnly(verb === undefined ? argv : argv.slice(1)))
+  const given = (name: 'test' | 'prod' | 'cron' | 'force' | 'json' | 'verbose' | 'dry-run'): boolean => values[name] === true
+  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose') }
+  if (values.help === true) return { ...common, verb: 'help' }
+  if (values.version === true) return { ...common, verb: 'version' }
+
+  if (given('test') && given('prod')) throw new UsageError('--test and --prod exclude each other')
+  const mode = given('test') ? 'test' : given('prod') ? 'prod' : undefined
+  if (mode === undefined && verb !== 'check') throw new UsageError('say --test (the CA\'s staging) or --prod (the real thing)')
+  if (common.config === '') throw new UsageError('--config needs a path')
+  if (common.force && values.only === undefined) throw new UsageError('--force needs --only NAME: reissuing everything would use up the CA\'s rate limits')
+  return {
+    ...common,
+    verb: verb === 'check' ? 'check' : verb === 'plan' || given('dry-run') ? 'plan' : 'run',
+    ...(mode === undefined ? {} : { mode }),
+    ...(values.parallel === undefined ? {} : { parallel: parallelOf(values.parallel) }),
+    ...(values.only === undefined ? {} : { only: new Set(values.only.map(name => name.toLowerCase().replace(/\.$/u, ''))) }),
+  }
+}
+
+function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: string[]; options: typeof options; strict: true; allowPositionals: true }>> {
+  let parsed
+  try {
+    parsed = parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
+  } catch (error) {
+    // Node's sentence names the option; what it says of `--` and positionals does not concern us.
+    throw new UsageError(cleanLine(error instanceof Error ? error.message.split('. ')[0] ?? '' : String(error), 200))
+  }
+  const [positional] = parsed.positionals
+  if (positional !== undefined) throw new UsageError(`"${cleanLine(positional, 80)}" is no verb and no option of lematt`)
+  return parsed
+}
+
+/** `--only a b c` is `--only a --only b --only c`. */
+function spreadOnly(argv: readonly string[]): string[] {
+  const spread: string[] = []
+  let inOnly = false
+  for (const word of argv) {
+    if (word === '--only') inOnly = true
+    else if (word.startsWith('-')) inOnly = false
+    if (inOnly && word !== '--only') spread.push('--only', word)
+    else if (word !== '--only') spread.push(word)
+  }
+  const lonely = argv.some((word, i) => word === '--only' && (argv[i + 1] === undefined || argv[i + 1]?.startsWith('-') === true))
+  if (lonely) throw new UsageError('--only needs at least one name or label')
+  return spread
+}
+
+function parallelOf(text: string): number {
+  const n = Number(text)
+  if (!/^\d+$/u.test(text) || n < 1 || n > 1000) throw new UsageError(`--parallel ${cleanLine(text, 40)}: not a whole number from 1 to 1000`)
+  return n
+}

@@ -1,0 +1,136 @@
+/** `lematt check`: configuration, permissions, tools, challenge directory, each finding with its remedy. Changes nothing. */
+import { constants } from 'node:fs'
+import { access, lstat, readdir, readFile, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { modeProblem } from './account.js'
+import { OperationalError } from './core/errors.js'
+import { due } from './core/renewal.js'
+import { count } from './core/text.js'
+import type { Configuration, Mode } from './core/types.js'
+import { lockHolder, readText, storePaths } from './edge/store.js'
+import { readKey } from './edge/x509.js'
+import { observe } from './observe.js'
+import { standingWarnings } from './run.js'
+
+export interface Finding {
+  readonly level: 'ok' | 'warning' | 'error'
+  readonly text: string
+}
+
+export interface CheckContext {
+  readonly configuration: Configuration
+  readonly modes: readonly Mode[]
+  readonly path: string
+  readonly uid: number | undefined
+  readonly clock: () => Date
+}
+
+/** Everything that can be known without the network. */
+export async function check({ configuration, modes, path, uid, clock }: CheckContext): Promise<Finding[]> {
+  const { settings, subjects, sections } = configuration
+  const findings: Finding[] = [{ level: 'ok', text: `configuration: ${count(subjects.length, 'subject')}, ${count(sections.length, 'section')}` }]
+  if (uid === 0) findings.push({ level: 'warning', text: 'running as root: lematt needs no root; run it as the owner of the configuration directory (certmaint)' })
+  findings.push(...await checkAccountKey(settings.accountKey))
+  if (settings.challengeDropDir !== undefined && settings.challengeListen === undefined) findings.push(await checkDropDirectory(settings.challengeDropDir))
+  if (settings.caBundle !== undefined) findings.push(await checkBundle(settings.caBundle))
+  if (settings.logFile !== undefined) findings.push(await checkLog(settings.logFile))
+  findings.push(...await checkTools(configuration, path))
+  const standing = new Set<string>()
+  for (const mode of modes) {
+    const paths = storePaths(configuration.directory, mode)
+    const inventory = await observe(configuration, mode, paths)
+    for (const warning of standingWarnings(configuration, inventory)) standing.add(warning)
+    const dueNow = inventory.filter(h => due(h, settings, clock()) !== undefined).length
+    findings.push({ level: 'ok', text: `store ${mode}: ${count(inventory.length, 'certificate')} configured, ${dueNow} due` })
+    findings.push(...await checkModes(paths.key), ...await checkLock(paths.state, mode))
+  }
+  return [...findings, ...[...standing].map(text => ({ level: 'warning' as const, text }))]
+}
+
+async function checkAccountKey(path: string): Promise<Finding[]> {
+  try {
+    const warning = await modeProblem(path)
+    const findings: Finding[] = warning === undefined ? [] : [{ level: 'warning', text: warning }]
+    const file = await readText(path)
+    if (file.state === 'unreadable') return [{ level: 'error', text: `the account key ${path} cannot be read: ${file.why}` }]
+    if (file.state === 'missing') {
+      const there = await stat(dirname(path)).then(s => s.isDirectory(), () => false)
+      return [there
+        ? { level: 'ok', text: `the account key ${path} is missing and will be made by the first run` }
+        : { level: 'error', text: `the account key ${path} is missing, and so is its directory: make the directory (0700)` }]
+    }
+    const { keyType } = readKey(file.text)
+    return keyType === 'other'
+      ? [{ level: 'error', text: `the account key ${path} is neither RSA nor EC: make one, or remove it and let lematt make one` }]
+      : [...findings, { level: 'ok', text: `account key ${path} (${keyType})` }]
+  } catch (error) {
+    if (!(error instanceof OperationalError)) throw error
+    const text = error.message.includes(path) ? error.message : `the account key ${path}: ${error.message}`
+    return [{ level: 'error', text }]
+  }
+}
+
+async function checkDropDirectory(path: string): Promise<Finding> {
+  const found = await stat(path).catch(() => undefined)
+  if (found === undefined) return { level: 'error', text: `challengeDropDir ${path} is missing: make it, owned by the user that runs lematt, and let your web server serve it as /.well-known/acme-challenge/` }
+  if (!found.isDirectory()) return { level: 'error', text: `challengeDropDir ${path} is no directory` }
+  const writable = await access(path, constants.W_OK | constants.X_OK).then(() => true, () => false)
+  if (!writable) return { level: 'error', text: `challengeDropDir ${path} is not writable for this user: chown it, or give it an ACL (setfacl -m u:USER:rwx ${path})` }
+  if ((found.mode & 0o005) !== 0o005) return { level: 'warning', text: `challengeDropDir ${path} cannot be read by everybody (mode ${(found.mode & 0o777).toString(8)}): make sure that the web server's user can, or chmod 755 ${path}` }
+  return { level: 'ok', text: `challengeDropDir ${path} is writable` }
+}
+
+async function checkBundle(path: string): Promise<Finding> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
+  if (text instanceof Error) return { level: 'error', text: `caBundle ${path} cannot be read: ${text.message}` }
+  return text.includes('-----BEGIN CERTIFICATE-----') ? { level: 'ok', text: `caBundle ${path}` } : { level: 'error', text: `caBundle ${path} holds no PEM certificate` }
+}
+
+async function checkLog(path: string): Promise<Finding> {
+  const isThere = await access(path, constants.F_OK).then(() => true, () => false)
+  const writable = await access(isThere ? path : dirname(path), constants.W_OK).then(() => true, () => false)
+  return writable ? { level: 'ok', text: `logFile ${path}` } : { level: 'error', text: `logFile ${path} is not writable for this user: chown ${isThere ? 'it' : 'its directory'}` }
+}
+
+/** Words that a shell knows itself; `.` and the like need no look-up. */
+const shellWords = new Set(['.', ':', '[', 'cd', 'command', 'echo', 'eval', 'exec', 'exit', 'export', 'false', 'for', 'if', 'printf', 'set', 'test', 'true', 'umask', 'unset', 'until', 'while', 'case', '{', '(', '!'])
+
+/** The first word of each step must be found on PATH; what needs a shell to understand is left to the shell. */
+async function checkTools({ sections }: Configuration, path: string): Promise<Finding[]> {
+  const users = new Map<string, Set<string>>()
+  for (const section of sections) {
+    for (const command of [...section.prepare, ...section.uploadCerts, ...section.uploadKeys, ...section.update]) {
+      const word = /^\s*([A-Za-z0-9_./+-]+)(?=\s|$)/u.exec(command)?.[1]
+      if (word !== undefined && !shellWords.has(word)) users.set(word, (users.get(word) ?? new Set()).add(section.name))
+    }
+  }
+  const findings = await Promise.all([...users].map(async ([word, names]): Promise<Finding | undefined> => {
+    if (await isOnPath(word, path)) return undefined
+    const where = [...names].map(name => `[${name}]`).join(' ')
+    return { level: 'error', text: `${word}, used by ${where}, is not to be found or not executable: install it, or give its absolute path (cron's PATH is short)` }
+  }))
+  const missing = findings.filter(f => f !== undefined)
+  return missing.length > 0 ? missing : [{ level: 'ok', text: `tools: ${[...users.keys()].sort().join(' ') || 'none needed'}` }]
+}
+
+async function isOnPath(word: string, path: string): Promise<boolean> {
+  const candidates = word.includes('/') ? [word] : path.split(':').map(directory => join(directory === '' ? '.' : directory, word))
+  const found = await Promise.all(candidates.map(file => access(file, constants.X_OK).then(() => true, () => false)))
+  return found.includes(true)
+}
+
+async function checkModes(directory: string): Promise<Finding[]> {
+  const entries = await readdir(directory).catch(() => [])
+  const open: string[] = []
+  for (const entry of entries) {
+    const found = await lstat(join(directory, entry)).catch(() => undefined)
+    if (found?.isFile() === true && (found.mode & 0o077) !== 0) open.push(entry)
+  }
+  const [first] = open
+  return first === undefined ? [] : [{ level: 'warning', text: `${count(open.length, 'key file')} in ${directory} can be read by others (${first}${open.length > 1 ? ', …' : ''}): chmod 600 ${directory}/*.pem` }]
+}
+
+async function checkLock(stateDirectory: string, mode: Mode): Promise<Finding[]> {
+  const pid = await lockHolder(stateDirectory)
+  return pid === undefined ? [] : [{ level: 'ok', text: `a run is in progress (--${mode}, pid ${pid})` }]
+}

@@ -1,0 +1,133 @@
+#!/usr/bin/env node
+/** Arguments, wiring, exit code: the only place that speaks for the process (spec §6). */
+import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import { parseArguments, usage, type Arguments } from './args.js'
+import { AcmeProblem, ConfigError, LockedError, OperationalError, UsageError } from './core/errors.js'
+import { clean } from './core/text.js'
+import type { Configuration, Mode } from './core/types.js'
+
+/** What a run that another run keeps out ends with (sysexits(3), EX_TEMPFAIL), and one that met a bug (EX_SOFTWARE). */
+const lockedCode = 75
+const bugCode = 70
+
+async function main(argv: readonly string[]): Promise<number> {
+  const args = parseArguments(argv)
+  if (args.verb === 'help') return print(usage)
+  if (args.verb === 'version') return print(`lematt ${version()}\n`)
+  // What a verb does not need is not loaded: --help should not wait for an ACME library.
+  const { loadConfiguration } = await import('./edge/configFiles.js')
+  const loaded = await loadConfiguration(args.config, process.cwd())
+  const configuration = args.parallel === undefined ? loaded : { ...loaded, settings: { ...loaded.settings, parallel: args.parallel } }
+  if (args.verb === 'check') return checkAll(args, configuration)
+  const mode = args.mode ?? 'test'
+  return args.verb === 'plan' ? plan(args, mode, configuration) : night(args, mode, configuration)
+}
+
+const clock = (): Date => new Date()
+const narrowing = (args: Arguments): { only?: ReadonlySet<string>; force: boolean } => ({ force: args.force, ...(args.only === undefined ? {} : { only: args.only }) })
+
+async function plan(args: Arguments, mode: Mode, configuration: Configuration): Promise<number> {
+  const { dryRun } = await import('./run.js')
+  const { planJson, planText } = await import('./core/report.js')
+  const planned = await dryRun({ configuration, mode, narrowing: narrowing(args), clock })
+  return print(args.json ? `${JSON.stringify(planJson(planned), null, 2)}\n` : `${clean(planText(planned).join('\n'))}\n`)
+}
+
+async function checkAll(args: Arguments, configuration: Configuration): Promise<number> {
+  const { check } = await import('./check.js')
+  const modes: Mode[] = args.mode === undefined ? ['prod', 'test'] : [args.mode]
+  const findings = await check({ configuration, modes, path: process.env['PATH'] ?? '', uid: process.geteuid?.(), clock })
+  const { coloured, wantsColour } = await import('./edge/terminal.js')
+  const colour = wantsColour(process.stdout, process.env) ? coloured : clean
+  if (args.json) print(`${JSON.stringify({ version: 1, findings }, null, 2)}\n`)
+  else for (const { level, text } of findings) print(`${colour(`${level}: ${text}`)}\n`)
+  return findings.some(f => f.level === 'error') ? 1 : 0
+}
+
+async function night(args: Arguments, mode: Mode, configuration: Configuration): Promise<number> {
+  const { run } = await import('./run.js')
+  const { exitCode } = await import('./core/report.js')
+  const { logListener, openShow } = await import('./show.js')
+  const { openLog } = await import('./edge/log.js')
+  const { logFile } = configuration.settings
+  const log = logFile === undefined ? undefined : await openLog(logFile)
+  const toLog = log === undefined ? undefined : logListener(log)
+  const show = openShow(args, process.stdout, process.env)
+  const interruption = onSignals()
+  try {
+    const { report, bugs } = await run({
+      configuration, mode, narrowing: narrowing(args), workingDirectory: process.cwd(), version: version(), clock, signal: interruption.signal,
+      listen: progress => {
+        show.listen(progress)
+        toLog?.(progress)
+      },
+    })
+    show.end(report)
+    log?.write({ event: 'end', exitCode: exitCode(report), seconds: (report.ended.getTime() - report.started.getTime()) / 1000 }, 'run ended')
+    for (const bug of bugs) reportBug(bug)
+    return interruption.code() ?? (bugs.length > 0 ? bugCode : exitCode(report))
+  } catch (error) {
+    log?.write({ event: 'error', message: error instanceof Error ? error.message : String(error) }, 'run failed')
+    throw error
+  } finally {
+    show.close()
+    await log?.close()
+  }
+}
+
+/** The first signal asks for an orderly end, a second one of the same kind ends at once. */
+function onSignals(): { signal: AbortSignal; code: () => number | undefined } {
+  const controller = new AbortController()
+  let code: number | undefined
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(name, () => {
+      code ??= 128 + constants.signals[name]
+      controller.abort(new OperationalError(`interrupted by ${name}`))
+    })
+  }
+  return { signal: controller.signal, code: () => code }
+}
+
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+function print(text: string): 0 {
+  process.stdout.write(text)
+  return 0
+}
+
+function reportBug(error: unknown): void {
+  const stack = error instanceof Error ? error.stack ?? error.message : String(error)
+  process.stderr.write(clean(`lematt: this is a bug in lematt, please report it with these lines:\n${stack}\n`))
+}
+
+/** The one place that turns errors into exit codes. */
+function codeFor(error: unknown): number {
+  const say = (text: string): void => void process.stderr.write(`${clean(text)}\n`)
+  if (error instanceof ConfigError) {
+    say(error.message)
+    return 2
+  }
+  if (error instanceof UsageError) {
+    say(`lematt: ${error.message}\ntry lematt --help`)
+    return 2
+  }
+  if (error instanceof LockedError) {
+    say(`lematt: ${error.message}`)
+    return lockedCode
+  }
+  if (error instanceof OperationalError || error instanceof AcmeProblem) {
+    say(`lematt: ${error.message}`)
+    return 1
+  }
+  reportBug(error)
+  return bugCode
+}
+
+// A reader that went away (`lematt … | head`) is no reason to stop in the middle of a night.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+
+process.exitCode = await main(process.argv.slice(2)).catch(codeFor)

@@ -1,0 +1,95 @@
+/** The night on one page (spec §5). */
+import { formatProblem, UsageError } from './core/errors.js'
+import { afterDeliveries, afterOrders, pruned } from './core/memory.js'
+import { afterIssuing, isNarrowedTo, planDeliveries, planOrders, type Narrowing } from './core/plan.js'
+import { ruleWarning } from './core/renewal.js'
+import type { PlanReport, Report } from './core/report.js'
+import { cleanLine } from './core/text.js'
+import type { Configuration, Held, Mode } from './core/types.js'
+import { deliver } from './deliver.js'
+import { loadState, makeStore, mend, saveFailures, saveReceipts, storePaths, syncLinks, takeLock } from './edge/store.js'
+import { belongTogether } from './edge/x509.js'
+import { issue } from './issue.js'
+import { observe } from './observe.js'
+import type { Listener } from './progress.js'
+
+export interface RunContext {
+  readonly configuration: Configuration
+  readonly mode: Mode
+  readonly narrowing: Narrowing
+  readonly workingDirectory: string
+  readonly version: string
+  readonly clock: () => Date
+  readonly signal: AbortSignal
+  readonly listen: Listener
+}
+
+/** A run, and what nobody expected in it. */
+export interface RunResult {
+  readonly report: Report
+  readonly bugs: readonly unknown[]
+}
+
+/** One night: orders for what is due, then deliveries of what is held minus what receipts say. */
+export async function run(context: RunContext): Promise<RunResult> {
+  const { configuration, mode, narrowing, clock, listen } = context
+  const started = clock()
+  const paths = storePaths(configuration.directory, mode)
+  await makeStore(paths)
+  const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
+  try {
+    const notes = await mend(paths, belongTogether)
+    const { state, warnings } = await loadState(paths.state)
+    notes.push(...warnings)
+
+    const before = await observe(configuration, mode, paths)
+    requireKnown(before, narrowing)
+    const orders = planOrders({ configuration, inventory: before, state, now: started, narrowing })
+    const issued = await issue(orders, { ...context, paths })
+
+    // The disk is the truth, not memory.
+    const after = await observe(configuration, mode, paths)
+    notes.push(...await syncLinks(paths, after.map(h => h.files)))
+    for (const text of notes) listen({ type: 'note', text })
+    let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, clock()), configuration, after)
+    await saveFailures(paths.state, kept)
+
+    const deliveries = planDeliveries({ configuration, inventory: after, state: kept, now: clock(), narrowing })
+    const delivered = await deliver(deliveries, kept.receipts, { ...context, paths })
+    kept = afterDeliveries({ ...kept, receipts: delivered.receipts }, delivered.outcomes, clock())
+    if (delivered.receipts !== state.receipts) await saveReceipts(paths.state, delivered.receipts)
+    await saveFailures(paths.state, kept)
+
+    const report = {
+      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures: [],
+      warnings: standingWarnings(configuration, after),
+    }
+    return { report, bugs: issued.bugs }
+  } finally {
+    await unlock()
+  }
+}
+
+/** What a run would do now, and why. Reads only, takes no lock. */
+export async function dryRun({ configuration, mode, narrowing, clock }: Pick<RunContext, 'configuration' | 'mode' | 'narrowing' | 'clock'>): Promise<PlanReport> {
+  const now = clock()
+  const paths = storePaths(configuration.directory, mode)
+  const { state, warnings } = await loadState(paths.state)
+  const inventory = await observe(configuration, mode, paths)
+  requireKnown(inventory, narrowing)
+  const orders = planOrders({ configuration, inventory, state, now, narrowing })
+  const deliveries = planDeliveries({ configuration, inventory: afterIssuing(inventory, orders, now), state, now, narrowing })
+  return { mode, now, orders, deliveries, warnings: [...standingWarnings(configuration, inventory), ...warnings] }
+}
+
+/** `--only` with a name that no subject has is a mistake, and would look like "nothing is due". */
+function requireKnown(inventory: readonly Held[], { only }: Narrowing): void {
+  const unknown = [...only ?? []].filter(name => !inventory.some(h => isNarrowedTo(h, new Set([name]))))
+  if (unknown.length > 0) throw new UsageError(`--only ${unknown.map(u => cleanLine(u, 80)).join(' ')}: no subject in domains has this name or label`)
+}
+
+/** Warnings that stand until somebody changes the configuration. */
+export function standingWarnings(configuration: Configuration, inventory: readonly Held[]): string[] {
+  const rules = inventory.map(h => (h.certificate.state === 'read' ? ruleWarning(h.certificate.leaf, configuration.settings) : undefined))
+  return [...configuration.warnings.map(formatProblem), ...new Set(rules.filter(w => w !== undefined))]
+}
