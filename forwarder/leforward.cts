@@ -119,7 +119,9 @@ function parseSettings(args: string[], env: NodeJS.ProcessEnv): Settings | undef
   if (values.help) return undefined
   const { ssh, allow, bind } = values
   if (ssh && values.baseurl !== undefined) throw new Refusal(2, '--ssh takes its URL from the client, not --baseurl')
-  if (ssh && allow.length === 0) throw new Refusal(2, '--ssh needs --allow URL: else a stolen key could forward anywhere')
+  if (ssh && allow.length === 0) {
+    throw new Refusal(2, '--ssh needs --allow URL, or a stolen key could forward anywhere')
+  }
   if (!ssh && allow.length > 0) throw new Refusal(2, '--allow is only for --ssh')
   if (!ssh && values.baseurl === undefined) throw new Refusal(2, `--baseurl is missing\n${usage}`)
   if (bind !== undefined && isIP(bind) === 0) throw new Refusal(2, `--bind "${clean(bind)}" is not an IP address`)

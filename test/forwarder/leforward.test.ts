@@ -261,7 +261,8 @@ describe('usage', () => {
   test('a base URL may have a path, a standard port and a final slash', async () => {
     const cases = [
       ['http://central.example/', 'http://central.example'], ['HTTP://Central.Example:80', 'http://central.example'],
-      ['https://central.example:443/a/b//', 'https://central.example/a/b'], ['http://[2001:db8::1]', 'http://[2001:db8::1]'],
+      ['https://central.example:443/a/b//', 'https://central.example/a/b'],
+      ['http://[2001:db8::1]', 'http://[2001:db8::1]'],
     ]
     await Promise.all(cases.map(async ([given = '', wanted = '']) => {
       const forwarder = await startLeforward(built.path, ['--baseurl', given, '--port', '0', '--bind', '127.0.0.1'])
@@ -304,7 +305,8 @@ describe('as a forced command', () => {
   test('anything else is refused with exit 2, and no shell reads it', async () => {
     const asked = [
       undefined, '', ' ', 'https://central.example', 'http://evil.example', 'http://central.example.evil.example',
-      'http://central.example/x', 'http://central.example:443', 'http://central.example@evil.example', `${base} ${base}`,
+      'http://central.example/x', 'http://central.example:443', 'http://central.example@evil.example',
+      `${base} ${base}`,
       `${base}\nhttp://evil.example`, `${base}; touch /tmp/lematt-pwned`, '$(touch /tmp/lematt-pwned)',
       '`touch /tmp/lematt-pwned`', `--baseurl ${base}`, '--help', `leforward ${base}`, 'sh', 'x'.repeat(5000),
       'http://central.example\u001b[2J', 'internal-sftp', 'rsync --server . /',
