@@ -66,8 +66,10 @@ interface Signer {
 export async function openAcme(options: AcmeOptions): Promise<Acme> {
   const directoryUrl = secureUrl(options.directoryUrl)
   if (directoryUrl === undefined) {
-    throw new OperationalError(`the directory URL “${cleanLine(options.directoryUrl, 200)}” is not usable; `
-      + 'it must start with https:// (RFC 8555 §6.1) and hold no user name')
+    // The name that it must not hold may come with a password.
+    const shown = cleanLine(options.directoryUrl.replace(/\/\/[^/]*@/u, '//…@'), 200)
+    throw new OperationalError(`the directory URL “${shown}” is not usable; it must start with https:// `
+      + '(RFC 8555 §6.1) and hold no user name')
   }
   const accountKey = normalizeAccountKey(options.accountKeyPem)
   const transport = openTransport({ ...options, requestTimeoutMs: options.requestTimeoutMs ?? 30_000 })

@@ -2,6 +2,7 @@
  * HTTPS to the ACME server, for edge/acme.ts: one keep-alive pool, a timeout on every request, answers of
  * bounded size, bounded retries. Knows HTTP and TLS; what the answers mean is in core/acmeProblem.ts.
  */
+import { setMaxListeners } from 'node:events'
 import https from 'node:https'
 import tls from 'node:tls'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -44,6 +45,8 @@ export interface Transport {
 /** Opens nothing yet. Throws `OperationalError` when the extra roots are not PEM certificates. */
 export function openTransport(options: TransportOptions): Transport {
   const { signal } = options
+  // Every request and wait listens on it while it lasts: dozens at once are no leak, and no warning is due.
+  setMaxListeners(0, signal)
   // One context for all connections: reading the 140 roots takes milliseconds each time.
   const agent = new https.Agent({ keepAlive: true, maxSockets: 16, secureContext: secureContext(options.extraRoots) })
 

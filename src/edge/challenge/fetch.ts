@@ -3,6 +3,7 @@
  * is found before it costs a validation, and can be shown with what was found where.
  */
 import { lookup } from 'node:dns/promises'
+import { setMaxListeners } from 'node:events'
 import http from 'node:http'
 import https from 'node:https'
 import { isIP } from 'node:net'
@@ -46,6 +47,8 @@ const shownBody = 4096
 export async function fetchChallenge(
   identifier: Identifier, token: string, expected: string, options: FetchOptions,
 ): Promise<Fetched> {
+  // One for each fetch under way, which may be dozens: no leak, and no warning is due.
+  setMaxListeners(0, options.signal)
   const visited = [challengeUrl(identifier, token)]
   const deadline = performance.now() + (options.attemptMs ?? 20_000)
   for (;;) {
