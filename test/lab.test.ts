@@ -93,8 +93,8 @@ describe('a lab', { skip: labSkip() }, () => {
     const pebble = await lab.pebble()
     const name = 'shop.example.com'
     await lab.dns.set(name, [lab.address])
-    axios.defaults.httpsAgent = new Agent({ ca: readFileSync(pebble.caBundle) })
-    const client = new Client({ directoryUrl: pebble.directory, accountKey: await crypto.createPrivateEcdsaKey() })
+    axios.defaults.httpsAgent = new Agent({ ca: pebble.roots })
+    const client = new Client({ directoryUrl: pebble.directoryUrl, accountKey: await crypto.createPrivateEcdsaKey() })
     const [key, csr] = await crypto.createCsr({ commonName: name }, await crypto.createPrivateEcdsaKey())
     const present = { seen: 0 }
     const cert = await client.auto({
@@ -125,7 +125,7 @@ describe('a lab', { skip: labSkip() }, () => {
     writeFileSync(pair.key, key)
     await server.reload()
     await until(async () => (await shown()).includes(`DNS:${name}`))
-    assert.match(await pebble.get('/roots/0'), /BEGIN CERTIFICATE/)
+    assert.match(await pebble.issuerRoot(), /BEGIN CERTIFICATE/)
   })
 })
 

@@ -46,21 +46,30 @@ export class Host extends Machine {
     ])
     await first.ready('namespaces', () => first.stdout.includes('up'))
     const host = new Host(name, network, n, first)
-    const central = addresses(network, 1)
-    await must('sh', ['-ec', `
-      ip link add ${host.port} type veth peer name eth0 netns ${first.pid}
-      ip link set ${host.port} master ${network.bridge} up`])
-    await host.must('sh', ['-ec', `
-      ip link set eth0 up
-      ip addr add ${host.address}/24 dev eth0
-      ip route add default via ${central.v4}
-      ip -6 addr add ${host.address6}/64 dev eth0 nodad
-      ip -6 route add default via ${central.v6}`])
-    for (const address of more) {
-      await host.must('ip', ['addr', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : [])])
-      await must('ip', ['route', 'add', address, 'dev', network.bridge])
+    try {
+      await host.join(network, more)
+    } catch (error) {
+      await host.stop()
+      throw error
     }
     return host
+  }
+
+  private async join(network: Network, more: readonly string[]): Promise<void> {
+    const central = addresses(network, 1)
+    await must('sh', ['-ec', `
+      ip link add ${this.port} type veth peer name eth0 netns ${this.first.pid}
+      ip link set ${this.port} master ${network.bridge} up`])
+    await this.must('sh', ['-ec', `
+      ip link set eth0 up
+      ip addr add ${this.address}/24 dev eth0
+      ip route add default via ${central.v4}
+      ip -6 addr add ${this.address6}/64 dev eth0 nodad
+      ip -6 route add default via ${central.v6}`])
+    for (const address of more) {
+      await this.must('ip', ['addr', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : [])])
+      await must('ip', ['route', 'add', address, 'dev', network.bridge])
+    }
   }
 
   /** Unplugs the host's network (down) or plugs it in again (up). */

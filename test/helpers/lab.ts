@@ -9,8 +9,8 @@ import { Dns } from './lab-dns.js'
 import { addresses, Host, type Network } from './lab-host.js'
 import { Machine } from './lab-machine.js'
 import { challengeServer, placeholders, startNginx, tlsServer, type Nginx, type Pair } from './lab-nginx.js'
-import { startLabPebble, type LabPebble, type PebbleOptions } from './lab-pebble.js'
 import { must, run } from './lab-process.js'
+import { pebbleVersions, startPebble, type Pebble, type PebbleOptions } from './pebble.js'
 import { startSshd, type Sshd, type SshdOptions } from './sshd.js'
 import { until } from './until.js'
 
@@ -88,7 +88,9 @@ export class Lab {
   readonly dns: Dns
   /** For `ssh -F`: the aliases, keys and host keys of every sshd in the lab. */
   readonly sshConfig: string
+  private next = 11
   private readonly hosts: LabHost[] = []
+  private readonly pebbles: Pebble[] = []
 
   private constructor(readonly network: Network, readonly central: Machine, dns: Dns) {
     this.dns = dns
@@ -127,7 +129,7 @@ export class Lab {
   /** Adds a remote host. @param options.addresses further addresses of it, in no other lab's use */
   async host(name: string, options: { addresses?: readonly string[] } = {}): Promise<LabHost> {
     const host = new LabHost(
-      await Host.create(name, this.network, 11 + this.hosts.length, options.addresses ?? []), this.sshConfig)
+      await Host.create(name, this.network, this.next++, options.addresses ?? []), this.sshConfig)
     this.hosts.push(host)
     return host
   }
@@ -137,14 +139,21 @@ export class Lab {
     return startNginx(this.central, challengeServer(this.address, options.root), [80])
   }
 
-  /** Starts the certificate authority on the central host. */
-  async pebble(options: PebbleOptions = {}, port = 14000): Promise<LabPebble> {
-    return startLabPebble(this.central, options, port)
+  /** Starts a certificate authority that resolves names by the lab and validates on port 80; the newest Pebble. */
+  async pebble(options: Partial<PebbleOptions> = {}): Promise<Pebble> {
+    const [program] = pebbleVersions()
+    if (program === undefined) throw new Error('lab: no pebble: run scripts/setup')
+    const pebble = await startPebble({
+      program, listen: this.address, dns: `${this.address}:53`, httpPort: 80, ...options,
+    })
+    this.pebbles.push(pebble)
+    return pebble
   }
 
   /** Ends every process of the lab and removes its network and files. */
   async close(): Promise<void> {
     await Promise.all(this.hosts.map(host => host.stop()))
+    await Promise.all(this.pebbles.map(pebble => pebble.stop()))
     await this.central.stop()
     await run('ip', ['link', 'del', this.network.bridge])
     await until(async () => {
