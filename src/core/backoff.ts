@@ -21,12 +21,17 @@ export function waitHours(failures: number): number {
  */
 export function parkedUntil(failure: Failure | undefined, of: string, now: Date): Date | undefined {
   if (failure === undefined || failure.of !== of) return undefined
-  const said = failure.notBefore === undefined ? undefined : future(new Date(failure.notBefore), now)
-  if (said !== undefined) return said
   const last = new Date(failure.last)
-  // A clock that jumped back must not park anything for longer than the wait itself.
+  // A clock that jumped back must not park anything for longer than the wait itself, whoever said it.
   if (!(last <= now)) return undefined
+  const said = saidUntil(failure, now)
+  if (said !== undefined) return said
   return future(new Date(last.getTime() + waitHours(failure.count) * hourMs - slackMs), now)
+}
+
+/** Until when the CA said to leave it alone, if that is still to come; a record from the future says nothing. */
+export function saidUntil(failure: Failure, now: Date): Date | undefined {
+  return failure.notBefore === undefined || !(new Date(failure.last) <= now) ? undefined : future(new Date(failure.notBefore), now)
 }
 
 /** `instant` if it is still to come and can be meant; else undefined. */

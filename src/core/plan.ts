@@ -3,7 +3,7 @@
  * planned before issuing, deliveries after it and from the disk again, so that a failed order is never delivered.
  */
 import { sectionsOf } from './actions.js'
-import { future, parkedUntil } from './backoff.js'
+import { future, parkedUntil, saidUntil } from './backoff.js'
 import { deliverable, due } from './renewal.js'
 import type {
   Configuration, Delivery, DeliveryStep, Failure, Held, Leaf, Order, Receipts, Section, State, Subject, UploadKind,
@@ -59,7 +59,7 @@ function parkedOrder(held: Held, state: State, now: Date, narrowing: Narrowing):
   if (bar !== undefined && barred !== undefined) return { why: bar.message, until: barred }
   const failure = state.orderFailures[orderKey(held)]
   if (failure === undefined) return undefined
-  const said = failure.notBefore === undefined || failure.of !== orderSubject(held.subject) ? undefined : future(new Date(failure.notBefore), now)
+  const said = failure.of === orderSubject(held.subject) ? saidUntil(failure, now) : undefined
   const until = said ?? (narrowing.only === undefined ? parkedUntil(failure, orderSubject(held.subject), now) : undefined)
   return until === undefined ? undefined : { why: `failed ${times(failure.count)}: ${failure.message}`, until }
 }
@@ -74,7 +74,7 @@ export function stepKeys(kind: DeliveryStep['kind'], commands: readonly string[]
   return commands.map(command => {
     const n = (seen.get(command) ?? 0) + 1
     seen.set(command, n)
-    return n === 1 ? `${kind} ${command}` : `${kind} ${command} #${n}`
+    return n === 1 ? `${kind} ${command}` : `${kind}#${n} ${command}`
   })
 }
 

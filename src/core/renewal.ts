@@ -69,7 +69,7 @@ function nameChanges(held: Held, leaf: Leaf): string | undefined {
 /** Milliseconds from notBefore to notAfter, both included (RFC 5280 §4.1.2.5). */
 export const lifetimeMs = (leaf: Pick<Leaf, 'notBefore' | 'notAfter'>): number => leaf.notAfter.getTime() - leaf.notBefore.getTime() + 1000
 
-/** The share of the lifetime that may be left at most when a certificate is renewed early: 2/3, or 1/2 of a short one. */
+/** Short-lived certificates are renewed at half of their life. */
 const isShort = (lifetime: number): boolean => lifetime < 10 * dayMs
 
 /**
@@ -95,8 +95,10 @@ function pastRule(leaf: Leaf, settings: RenewalSettings, now: Date): string | un
     const age = now.getTime() - leaf.notBefore.getTime()
     return age >= ageDays * dayMs ? `${formatDays(age)} old, the rule is ${formatDays(ageDays * dayMs)}` : undefined
   }
-  const window = settings.reauthorizeDays !== undefined && ageDays === 0
-    ? reauthorizeWindow(leaf, settings.reauthorizeDays).ms
+  // 0 days before expiry would be too late: it is "off", as it is for the age.
+  const { reauthorizeDays = 0 } = settings
+  const window = reauthorizeDays > 0 && ageDays === 0
+    ? reauthorizeWindow(leaf, reauthorizeDays).ms
     : isShort(lifetime) ? lifetime / 2 : lifetime / 3
   return left <= window ? leftOf : undefined
 }

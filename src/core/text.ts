@@ -4,9 +4,10 @@
  */
 
 // C0 and C1 controls but TAB and LF, DEL, line/paragraph separators, bidi marks, overrides and isolates, BOM.
-const unsafe = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu
-// ESC [ … final byte (CSI), ESC ] … BEL or ESC \ (OSC): removed whole, so that no "[31m" is left behind.
-const escapes = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?)/gu
+const unsafe = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu
+// ESC [ … final byte (CSI), ESC ] … BEL or ESC \ (OSC): removed whole, so that no "[31m" is left behind. An OSC without
+// its end takes only the rest of its line: it must not hide what follows.
+const escapes = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b\n]*(?:\u0007|\u001b\\)?)/gu
 
 /** Removes terminal escapes and control characters; keeps tabs and line feeds (CRLF becomes LF). */
 export function clean(text: string): string {
