@@ -7,7 +7,7 @@ import { commandsOf } from './core/substitute.js'
 import { withoutUpdates, withReceipts } from './core/plan.js'
 import type { Configuration, Delivery, DeliveryOutcome, Mode, Receipts } from './core/types.js'
 import { lastLines, runCommand } from './edge/shell.js'
-import { saveReceipts, type StorePaths } from './edge/store.js'
+import type { StorePaths } from './edge/store.js'
 import type { Listener } from './progress.js'
 
 export interface DeliverContext {
@@ -18,6 +18,8 @@ export interface DeliverContext {
   readonly clock: () => Date
   readonly signal: AbortSignal
   readonly listen: Listener
+  /** Saves the receipts; never rejects for what can be expected. */
+  readonly keep: (receipts: Receipts) => Promise<void>
 }
 
 /** @returns the outcomes, and the receipts as they are on disk now */
@@ -68,7 +70,7 @@ async function deliverSection(delivery: Delivery, receipts: Receipts, context: D
 /** A function, for the compiler would hold the signal to be what it was at the first look. */
 const interrupted = ({ signal }: DeliverContext): boolean => signal.aborted
 
-async function saved(receipts: Receipts, before: Receipts, { paths }: DeliverContext): Promise<Receipts> {
-  if (receipts !== before) await saveReceipts(paths.state, receipts)
+async function saved(receipts: Receipts, before: Receipts, { keep }: DeliverContext): Promise<Receipts> {
+  if (receipts !== before) await keep(receipts)
   return receipts
 }

@@ -1,11 +1,11 @@
 /** The night on one page (spec §5). */
-import { formatProblem, UsageError } from './core/errors.js'
+import { formatProblem, OperationalError, UsageError } from './core/errors.js'
 import { afterDeliveries, afterOrders, pruned } from './core/memory.js'
 import { afterIssuing, isNarrowedTo, planDeliveries, planOrders, type Narrowing } from './core/plan.js'
 import { ruleWarning } from './core/renewal.js'
 import type { PlanReport, Report } from './core/report.js'
 import { cleanLine } from './core/text.js'
-import type { Configuration, Held, Mode } from './core/types.js'
+import type { Configuration, Held, Mode, Receipts, State } from './core/types.js'
 import { deliver } from './deliver.js'
 import { loadState, makeStore, mend, saveFailures, saveReceipts, storePaths, syncLinks, takeLock } from './edge/store.js'
 import { belongTogether } from './edge/x509.js'
@@ -41,6 +41,7 @@ export async function run(context: RunContext): Promise<RunResult> {
     const notes = await mend(paths, belongTogether)
     const { state, warnings } = await loadState(paths.state)
     notes.push(...warnings)
+    const keep = keeper(paths.state)
 
     const before = await observe(configuration, mode, paths)
     requireKnown(before, narrowing)
@@ -52,21 +53,39 @@ export async function run(context: RunContext): Promise<RunResult> {
     notes.push(...await syncLinks(paths, after.map(h => h.files)))
     for (const text of notes) listen({ type: 'note', text })
     let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, clock()), configuration, after)
-    await saveFailures(paths.state, kept)
+    await keep.failures(kept)
 
     const deliveries = planDeliveries({ configuration, inventory: after, state: kept, now: clock(), narrowing })
-    const delivered = await deliver(deliveries, kept.receipts, { ...context, paths })
+    const delivered = await deliver(deliveries, kept.receipts, { ...context, paths, keep: keep.receipts })
     kept = afterDeliveries({ ...kept, receipts: delivered.receipts }, delivered.outcomes, clock())
-    if (delivered.receipts !== state.receipts) await saveReceipts(paths.state, delivered.receipts)
-    await saveFailures(paths.state, kept)
+    if (delivered.receipts !== state.receipts) await keep.receipts(delivered.receipts)
+    await keep.failures(kept)
 
     const report = {
-      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures: [],
+      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures: keep.problems(),
       warnings: standingWarnings(configuration, after),
     }
     return { report, bugs: issued.bugs }
   } finally {
     await unlock()
+  }
+}
+
+/** Saves the state. What cannot be saved is told at the end and done again the next night: no reason to stop this one. */
+function keeper(directory: string): { receipts: (receipts: Receipts) => Promise<void>; failures: (state: State) => Promise<void>; problems: () => string[] } {
+  const problems = new Set<string>()
+  const attempt = async (saving: Promise<void>): Promise<void> => {
+    try {
+      await saving
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error
+      problems.add(error.message)
+    }
+  }
+  return {
+    receipts: receipts => attempt(saveReceipts(directory, receipts)),
+    failures: state => attempt(saveFailures(directory, state)),
+    problems: () => [...problems],
   }
 }
 
