@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmod, chown, cp, mkdir, mkdtemp, readdir, realpath, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import {
+  chmod, chown, cp, mkdir, mkdtemp, readdir, realpath, rename, rm, stat, symlink, truncate, writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
@@ -15,7 +17,10 @@ async function directory(t: TestContext): Promise<string> {
   return made
 }
 
-async function conf(t: TestContext, files: Record<string, string | Buffer> = {}): Promise<{ cwd: string; conf: string }> {
+/** A working directory with a `conf` in it, from small good files and those given. */
+async function conf(
+  t: TestContext, files: Record<string, string | Buffer> = {},
+): Promise<{ cwd: string; conf: string }> {
   const cwd = await directory(t)
   const texts = { 'lematt.conf': settings, domains: 'example.com www\n', 'actions.conf': '[default]\n', ...files }
   await mkdir(join(cwd, 'conf'), { mode: 0o755 })
@@ -25,7 +30,8 @@ async function conf(t: TestContext, files: Record<string, string | Buffer> = {})
 
 /** The problems of a configuration that must be refused, as they are printed. */
 async function refused(path: string, cwd: string): Promise<string[]> {
-  const error: unknown = await loadConfiguration(path, cwd).then(() => assert.fail('the configuration was taken'), (thrown: unknown) => thrown)
+  const error: unknown = await loadConfiguration(path, cwd)
+    .then(() => assert.fail('the configuration was taken'), (thrown: unknown) => thrown)
   assert.ok(error instanceof ConfigError, String(error))
   return error.problems.map(formatProblem)
 }
@@ -38,7 +44,7 @@ test('the file, the directory, a link to either: the same configuration', async 
     const loaded = await loadConfiguration(path, cwd)
     assert.equal(loaded.directory, there, path)
     assert.deepEqual(loaded.subjects.map(({ identifiers }) => identifiers), [['example.com', 'www.example.com']])
-    assert.equal(loaded.settings.accountKey, join(cwd, 'account.pem'), 'relative to the working directory, as in the original')
+    assert.equal(loaded.settings.accountKey, join(cwd, 'account.pem'), 'from the working directory, as in the original')
     assert.equal(loaded.subjects[0]?.place.file, 'conf/domains')
   }
 })
@@ -52,32 +58,38 @@ test('lematt.conf may have another name', async (t) => {
 
 test('a path that is not there', async (t) => {
   const cwd = await directory(t)
-  assert.deepEqual(await refused('conf/lematt.conf', cwd), ['conf/lematt.conf:1:1: cannot be opened: there is no such file'])
+  const found = await refused('conf/lematt.conf', cwd)
+  assert.deepEqual(found, ['conf/lematt.conf:1:1: cannot be opened: there is no such file'])
   assert.deepEqual(await readdir(cwd), [], 'nothing was made')
 })
 
 test('all problems of all three files at once, and outside of the working directory with the whole path', async (t) => {
-  const { conf: there } = await conf(t, { 'lematt.conf': '[config]\nfoo: 1\n', domains: 'a_b.example\n', 'actions.conf': 'x\n' })
+  const bad = { 'lematt.conf': '[config]\nfoo: 1\n', domains: 'a_b.example\n', 'actions.conf': 'x\n' }
+  const { conf: there } = await conf(t, bad)
   const found = await refused(there, await directory(t))
-  assert.deepEqual(found.map((each) => each.split(' ')[0]), [
-    `${there}/lematt.conf:1:1:`, `${there}/lematt.conf:1:1:`, `${there}/lematt.conf:2:1:`, `${there}/domains:1:1:`, `${there}/actions.conf:1:1:`,
-  ])
+  const places = ['lematt.conf:1:1:', 'lematt.conf:1:1:', 'lematt.conf:2:1:', 'domains:1:1:', 'actions.conf:1:1:']
+  assert.deepEqual(found.map((each) => each.split(' ')[0]), places.map((place) => join(there, place)))
 })
 
 test('one unreadable file does not hide the problems of the others', async (t) => {
-  const { cwd, conf: there } = await conf(t, { 'lematt.conf': '[config]\naccountKey: x\nchallengeDropDir: y\nparallel: 0\n' })
+  const { cwd, conf: there } = await conf(t, { 'lematt.conf': `${settings}parallel: 0\n` })
   await rm(join(there, 'domains'))
   const found = await refused('conf', cwd)
   assert.deepEqual(found.map((each) => each.split(': ')[0]), ['conf/domains:1:1', 'conf/lematt.conf:4:11'])
 })
 
 test('what group or others can write is refused with the chmod', async (t) => {
-  for (const [name, mode, fix] of [['domains', 0o664, 'g-w'], ['actions.conf', 0o646, 'o-w'], ['lematt.conf', 0o666, 'go-w'], ['.', 0o775, 'g-w'], ['.', 0o1777, 'go-w']] as const) {
+  const cases = [
+    ['domains', 0o664, 'g-w'], ['actions.conf', 0o646, 'o-w'], ['lematt.conf', 0o666, 'go-w'],
+    ['.', 0o775, 'g-w'], ['.', 0o1777, 'go-w'],
+  ] as const
+  for (const [name, mode, fix] of cases) {
     const { cwd, conf: there } = await conf(t)
     await chmod(join(there, name), mode)
     const found = await refused('conf', cwd)
     assert.equal(found.length, 1)
-    assert.match(found[0] ?? '', new RegExp(`^conf${name === '.' ? '' : `/${name}`}:1:1: .* can write this .*chmod ${fix} ${join(there, name)}$`))
+    assert.ok(found[0]?.startsWith(`${join('conf', name, '.').replace(/\/$/, '')}:1:1: `), found[0])
+    assert.ok(found[0]?.endsWith(` run: chmod ${fix} ${join(there, name)}`), found[0])
   }
 })
 
@@ -94,10 +106,13 @@ test('a link out of the directory is followed, and what it leads to is checked t
   assert.match((await refused('conf', cwd)).join('\n'), /^conf\/domains:1:1: every user can write this file/)
 })
 
-test('a file of another user is refused', { skip: process.getuid?.() === 0 ? false : 'needs root to give a file away' }, async (t) => {
+const skip = process.getuid?.() === 0 ? false : 'needs root to give a file away'
+
+test('a file of another user is refused', { skip }, async (t) => {
   const { cwd, conf: there } = await conf(t)
   await chown(join(there, 'actions.conf'), 4711, 4711)
-  assert.match((await refused('conf', cwd)).join('\n'), /^conf\/actions\.conf:1:1: the file belongs to user 4711, who could put commands/)
+  const found = (await refused('conf', cwd)).join('\n')
+  assert.match(found, /^conf\/actions\.conf:1:1: the file belongs to user 4711, who could put commands/)
 })
 
 test('blanks and shell metacharacters in the path are refused', async (t) => {
@@ -146,36 +161,47 @@ test('a file that is too large, a directory and a pipe are refused, and nothing 
 
 test('the sample files load as they are', async (t) => {
   const cwd = await directory(t)
-  await cp(new URL('../../conf', import.meta.url).pathname, join(cwd, 'conf'), { recursive: true, filter: (each) => !/\/(?:prod|test)$/.test(each) })
-  await chmod(join(cwd, 'conf'), 0o755)
-  for (const name of ['lematt.conf', 'domains', 'actions.conf']) await chmod(join(cwd, 'conf', name), 0o644)
+  await mkdir(join(cwd, 'conf'), { mode: 0o755 })
+  for (const name of ['lematt.conf', 'domains', 'actions.conf']) {
+    await cp(new URL(`../../conf/${name}`, import.meta.url), join(cwd, 'conf', name))
+    await chmod(join(cwd, 'conf', name), 0o644)
+  }
   const loaded = await loadConfiguration('conf', cwd)
   assert.deepEqual(loaded.sections.map(({ name }) => name), ['default', 'override-mail', 'every'])
   assert.deepEqual(loaded.subjects, [], 'all examples are comments')
-  assert.deepEqual(loaded.warnings.map(({ message }) => message.split(/[;,]/)[0]), ['there is no subject', 'domains: no subject in the domains file has "mail.example.com"'])
+  assert.deepEqual(loaded.warnings.map(({ message }) => message.split(/[;,]/)[0]), [
+    'there is no subject', 'domains: no subject in the domains file has "mail.example.com"',
+  ])
 })
 
 test('a directory as the Python program leaves it loads as it is', async (t) => {
   const { cwd, conf: there } = await conf(t, {
     'lematt.conf': [
-      '[config]', '# days', 'reauthorizeDays: 42.42', '#generateNewCertsAfterDays: 7', 'challengeDropDir: /srv/web/challenges/', '',
-      'alwaysGenerateNewKeys: no', 'accountKey: /etc/ssl/private/account.pem', 'keyBitsRSA: 2048', 'curve: secp256r1', '# rsaTag: rsa2048', '',
+      '[config]', '# days', 'reauthorizeDays: 42.42', '#generateNewCertsAfterDays: 7',
+      'challengeDropDir: /srv/web/challenges/', '', 'alwaysGenerateNewKeys: no',
+      'accountKey: /etc/ssl/private/account.pem',
+      'keyBitsRSA: 2048', 'curve: secp256r1', '# rsaTag: rsa2048', '',
     ].join('\n'),
     domains: '# names\nexample.com www\nmail.example.com\n\ncorp.example.com internal hr hr chat.example.com\n',
     'actions.conf': [
-      '[default]', 'ocspStapleRequired: no', 'update: ["sudo service nginx reload"]', '', '# globs', 'uploadCerts: ["rsync -avz --chmod=F644 CERTS /etc/ssl/"]',
-      'uploadKeys: ["rsync -avz --chmod=F640 KEYS /etc/ssl/private/"]', '', '[every]', 'uploadCerts: ["rsync -avz CERTS cm:/srv/tls/"]', '',
+      '[default]', 'ocspStapleRequired: no', 'update: ["sudo service nginx reload"]', '', '# globs',
+      'uploadCerts: ["rsync -avz --chmod=F644 CERTS /etc/ssl/"]',
+      'uploadKeys: ["rsync -avz --chmod=F640 KEYS /etc/ssl/private/"]', '',
+      '[every]', 'uploadCerts: ["rsync -avz CERTS cm:/srv/tls/"]', '',
       '[override-mail]', 'domains: mail.example.com', 'prepare: ["ssh -t mail-forward http://example.com"]',
       'update: ["ssh mail-reload-postfix", "ssh mail-reload-dovecot"]', '',
     ].join('\n'),
     'lets-encrypt-x3-cross-signed.pem': '',
   })
-  for (const mode of ['prod', 'test']) for (const kind of ['key', 'csr', 'cert']) await mkdir(join(there, mode, kind), { recursive: true })
+  for (const mode of ['prod', 'test']) {
+    for (const kind of ['key', 'csr', 'cert']) await mkdir(join(there, mode, kind), { recursive: true })
+  }
   const before = await stat(there)
   const loaded = await loadConfiguration('conf/lematt.conf', cwd)
   assert.equal(loaded.settings.reauthorizeDays, 42.42)
   assert.equal(loaded.settings.challengeDropDir, '/srv/web/challenges')
-  assert.deepEqual([loaded.settings.curve, loaded.settings.curveTag, loaded.settings.rsaTag], ['prime256v1', 'secp256r1', 'rsa2048'])
+  const { curve, curveTag, rsaTag } = loaded.settings
+  assert.deepEqual([curve, curveTag, rsaTag], ['prime256v1', 'secp256r1', 'rsa2048'])
   assert.deepEqual(loaded.subjects.map(({ identifiers }) => identifiers), [
     ['example.com', 'www.example.com'], ['mail.example.com'],
     ['corp.example.com', 'internal.corp.example.com', 'hr.corp.example.com', 'chat.example.com'],
