@@ -22,7 +22,7 @@ export interface SshdOptions {
   readonly port?: number
   /** Put before the sshd command, as ['ip', 'netns', 'exec', 'mx1']; then the caller says address and port too. */
   readonly prefix?: readonly string[]
-  /** More lines for sshd_config. */
+  /** Lines for sshd_config; they come first, so they win over ours. */
   readonly config?: string
   /** More lines for each alias in the client's configuration, as 'ControlMaster no'. */
   readonly clientConfig?: string
@@ -47,7 +47,9 @@ export interface Sshd {
 /** Why no sshd can be started here, in one line for `skip:`; false when it can. */
 export function sshdMissing(): string | false {
   if (!existsSync(sshdPath)) return 'needs sshd (apt-get install openssh-server)'
-  return existsSync('/usr/bin/ssh') ? false : 'needs ssh (apt-get install openssh-client)'
+  if (!existsSync('/usr/bin/ssh')) return 'needs ssh (apt-get install openssh-client)'
+  // sshd runs forced commands by the shell of the account.
+  return /\/(?:nologin|false)$/u.test(userInfo().shell ?? '') ? 'needs a user with a shell' : false
 }
 
 /** A TCP port that is free on `address` now. */
@@ -88,7 +90,8 @@ export async function startSshd(options: SshdOptions): Promise<Sshd> {
   await writeFile(path('known_hosts'), `${name} ${publicKey('host_key')}`)
   await writeFile(path('authorized_keys'),
     aliases.map(([alias, restrictions]) => `${restrictions} ${publicKey(alias)}`.trimStart()).join(''))
-  await writeFile(path('sshd_config'), `ListenAddress ${address.includes(':') ? `[${address}]` : address}:${port}
+  await writeFile(path('sshd_config'), `${options.config ?? ''}
+ListenAddress ${address.includes(':') ? `[${address}]` : address}:${port}
 HostKey ${path('host_key')}
 AuthorizedKeysFile ${path('authorized_keys')}
 PidFile none
@@ -99,7 +102,6 @@ UsePAM no
 StrictModes no
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
-${options.config ?? ''}
 `)
   await writeFile(path('ssh_config'), aliases.map(([alias]) => `Host ${alias}
   HostName ${address}
