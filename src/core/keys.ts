@@ -98,7 +98,8 @@ export const configKeys = [
   },
   {
     name: 'challengeListen', form: '`address:port`, as in `0.0.0.0:80` or `[::]:80`', fallback: 'unset',
-    meaning: 'Answer challenges ourselves on this address while validations run, without a web server.',
+    meaning: 'Answer challenges ourselves on this address while validations run, without a web server. Wins over '
+      + '`challengeDropDir`.',
   },
   {
     name: 'challengeCheck', form: 'yes or no', fallback: '`yes`',
