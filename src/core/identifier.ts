@@ -54,7 +54,8 @@ function parseIp(word: string): ParsedIdentifier {
 // Unicode to A-labels. domainToASCII follows the URL standard and would also decode, drop and map characters
 // (full-width letters, soft hyphens, ideographic dots), so a name is taken only if it comes back as it was typed.
 function toAscii(typed: string): ParsedIdentifier {
-  const lower = typed.toLowerCase()
+  // The Kelvin sign is the one character outside of ASCII that lower case would bring into it.
+  const lower = typed.replace(/\u212a/gu, '\ufffd').toLowerCase()
   if (/^[\u0000-\u007f]*$/u.test(lower)) return { ok: true, identifier: lower }
   if (/[^-.a-z0-9\p{L}\p{M}\p{N}\u00b7\u30fb\p{Join_Control}]/u.test(lower)) {
     return { ok: false, message: 'it holds a character that no name can hold' }

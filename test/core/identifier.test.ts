@@ -50,7 +50,7 @@ test('what is not a name is refused with the reason', () => {
     ['so\u00adft.com', /no name can hold/],
     ['a\u200b.com', /no name can hold/], ['b\ufe0f.com', /would become/], ['Ⅷ.com', /would become "viii.com"/],
     ['１.２', /would become/], ['a.１', /would become|ASCII/], ['ex\u2024ample.com', /no name can hold/],
-    ['😀.com', /no name can hold/],
+    ['😀.com', /no name can hold/], ['\u212aelvin.com', /no name can hold/],
     // Shell, path and URL syntax.
     ['$(id).com', /only letters/], ['`id`.com', /only letters/], ['a;b.com', /only letters/],
     ['a/b.com', /only letters/],
