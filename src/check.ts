@@ -74,8 +74,9 @@ async function checkDropDirectory(path: string): Promise<Finding> {
   const found = await stat(path).catch(() => undefined)
   if (found === undefined) return { level: 'error', text: `challengeDropDir ${path} is missing: make it, owned by the user that runs lematt, and let your web server serve it as /.well-known/acme-challenge/` }
   if (!found.isDirectory()) return { level: 'error', text: `challengeDropDir ${path} is no directory` }
-  const writable = await access(path, constants.W_OK | constants.X_OK).then(() => true, () => false)
-  if (!writable) return { level: 'error', text: `challengeDropDir ${path} is not writable for this user: chown it, or give it an ACL (setfacl -m u:USER:rwx ${path})` }
+  const why = await access(path, constants.W_OK | constants.X_OK).then(() => undefined, (error: NodeJS.ErrnoException) => error.code ?? '')
+  if (why === 'EROFS') return { level: 'error', text: `challengeDropDir ${path} is on a file system mounted read-only: remount it, or name another directory` }
+  if (why !== undefined) return { level: 'error', text: `challengeDropDir ${path} is not writable for this user: chown it, or give it an ACL (setfacl -m u:USER:rwx ${path})` }
   if ((found.mode & 0o005) !== 0o005) return { level: 'warning', text: `challengeDropDir ${path} cannot be read by everybody (mode ${(found.mode & 0o777).toString(8)}): make sure that the web server's user can, or chmod 755 ${path}` }
   return { level: 'ok', text: `challengeDropDir ${path} is writable` }
 }
@@ -87,7 +88,9 @@ async function checkBundle(path: string): Promise<Finding> {
 }
 
 async function checkLog(path: string): Promise<Finding> {
-  const isThere = await access(path, constants.F_OK).then(() => true, () => false)
+  const found = await stat(path).catch(() => undefined)
+  if (found?.isDirectory() === true) return { level: 'error', text: `logFile ${path} is a directory: name a file in it` }
+  const isThere = found !== undefined
   const writable = await access(isThere ? path : dirname(path), constants.W_OK).then(() => true, () => false)
   return writable ? { level: 'ok', text: `logFile ${path}` } : { level: 'error', text: `logFile ${path} is not writable for this user: chown ${isThere ? 'it' : 'its directory'}` }
 }
@@ -115,7 +118,8 @@ async function checkTools({ sections }: Configuration, path: string): Promise<Fi
 
 async function isOnPath(word: string, path: string): Promise<boolean> {
   const candidates = word.includes('/') ? [word] : path.split(':').map(directory => join(directory === '' ? '.' : directory, word))
-  const found = await Promise.all(candidates.map(file => access(file, constants.X_OK).then(() => true, () => false)))
+  // A directory is executable too, and no command.
+  const found = await Promise.all(candidates.map(file => Promise.all([stat(file), access(file, constants.X_OK)]).then(([s]) => s.isFile(), () => false)))
   return found.includes(true)
 }
 
