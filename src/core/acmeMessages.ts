@@ -107,5 +107,8 @@ export function isToken(token: string): boolean {
 export function readChain(answer: AcmeAnswer): string {
   const blocks = answer.body.match(/-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/gu)
   if (blocks === null) throw malformed(answer, `answered ${answer.status} without a PEM certificate in it`)
+  const begun = answer.body.split('-----BEGIN CERTIFICATE-----').length - 1
+  // Without its end a chain may still begin well; servers would then show a leaf that nobody can verify.
+  if (begun !== blocks.length) throw malformed(answer, 'sent a certificate chain that is cut off or damaged; nothing was replaced')
   return blocks.map((block) => `${block.replace(/\r\n/gu, '\n')}\n`).join('')
 }

@@ -25,13 +25,14 @@ export type Json = Readonly<Record<string, unknown>>
 export const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/**
- * A string of the server, cleaned; empty when it is none. Boulder quotes the key authorization that it expected, which
- * belongs into no log: its second half goes.
- */
+/** A string of the server, cleaned; empty when it is none. */
 export function text(value: unknown, limit = 1000): string {
-  if (typeof value !== 'string') return ''
-  return cleanLine(value, limit).replace(/([A-Za-z0-9_-]{16,})\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/gu, '$1.…')
+  return typeof value === 'string' ? cleanLine(redacted(value), limit) : ''
+}
+
+/** Key authorizations belong into no log, and Boulder quotes the one that it expected: their second half goes. */
+export function redacted(line: string): string {
+  return line.replace(/([A-Za-z0-9_-]{16,})\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/gu, '$1.…')
 }
 
 /** The server answered something that RFC 8555 does not know. */

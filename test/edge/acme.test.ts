@@ -103,7 +103,7 @@ for (const program of programs) {
 
   for (const percent of [15, 50]) {
     test(`pebble ${program.version} that refuses ${percent} % of the nonces`, { timeout: 60_000 }, async () => {
-      const world = await startWorld({ program, nonceReject: percent })
+      const world = await startWorld({ program, nonceReject: percent, authzReuse: 100 })
       try {
         const acme = await world.open()
         const keyPem = await newKey('ec')
@@ -112,6 +112,11 @@ for (const program of programs) {
           issue({ acme, challenges: world.challenges, names: [`n${i}.example.com`], keyPem })))
         assert.deepEqual(chains.map((chain) => new X509Certificate(chain).subjectAltName),
           numbers.map((i) => `DNS:n${i}.example.com`))
+        // The second key type: the authorization is reused, the order ready, and no challenge needed.
+        const order = await acme.newOrder(['n0.example.com'])
+        assert.equal(order.status, 'ready')
+        const { der } = await makeCsr(await newKey('rsa'), ['n0.example.com'])
+        assert.equal(new X509Certificate(await acme.finalize(order, der)).subjectAltName, 'DNS:n0.example.com')
       } finally {
         await world.stop()
       }

@@ -6,7 +6,7 @@ import { openAcme, type AcmeOptions } from '../../src/edge/acme.js'
 import { makeCsr } from '../../src/edge/x509.js'
 import { issue, newKey, startWorld, validate, type World } from '../helpers/acmeWorld.js'
 import { freePort, pebbleVersions, startPebble } from '../helpers/pebble.js'
-import { startFaultProxy, type Rewrite, type Rule } from '../helpers/faultProxy.js'
+import { startFaultProxy, type Rewrite, type Rule, type Seen } from '../helpers/faultProxy.js'
 import { until } from '../helpers/until.js'
 
 const [program] = pebbleVersions()
@@ -197,6 +197,35 @@ describe('acme faults', { skip, timeout: 120_000, concurrency: true }, () => {
     await acme.finalize(order, der)
     assert.ok(performance.now() - start >= 990)
     assert.equal(count(/my-order/u), 1)
+  })
+
+  test('an order that turns invalid tells its own reason, also after orderNotReady', async (t) => {
+    const { proxy, count, open } = await faults(t)
+    const acme = await open()
+    const keyPem = await newKey('ec')
+    const rewrite: Rewrite = (reply) => {
+      const error = { type: 'urn:ietf:params:acme:error:caa', detail: 'CAA forbids m.example.com', status: 403 }
+      reply.body = JSON.stringify({ ...JSON.parse(reply.body) as object, status: 'invalid', error })
+    }
+    const invalid = at(/my-order/u, { do: 'pass', rewrite })
+    const notReady = at(/finalize/u, { do: 'answer', status: 403, headers: json, body: problem('orderNotReady', 'no') })
+    for (const rule of [invalid, (request: Seen) => notReady(request) ?? invalid(request)]) {
+      proxy.use(rule)
+      const issued = issue({ acme, challenges: world.challenges, names: ['m.example.com'], keyPem })
+      await refused(issued, { type: 'caa', status: 403 }, /^CAA forbids m\.example\.com$/u)
+      assert.equal(count(/certZ/u), 0, 'no certificate was asked for')
+    }
+    proxy.use(notReady)
+    const issued = issue({ acme, challenges: world.challenges, names: ['n.example.com'], keyPem })
+    await refused(issued, { type: 'orderNotReady', status: 403 }, /^no$/u)
+    assert.equal(count(/finalize/u), 1)
+  })
+
+  test('an account that is deactivated is not used', async (t) => {
+    const { proxy, open } = await faults(t)
+    const rewrite: Rewrite = (reply) => { reply.body = reply.body.replace('"valid"', '"deactivated"') }
+    proxy.use(at(/sign-me-up/u, { do: 'pass', rewrite }))
+    await refused(open(), { type: 'malformed-answer' }, /says that the account is deactivated; use another accountKey/u)
   })
 
   test('challenges that we do not know are passed by; a token that is none is refused', async (t) => {

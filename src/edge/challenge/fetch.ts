@@ -8,6 +8,7 @@ import http from 'node:http'
 import https from 'node:https'
 import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { redacted } from '../../core/acmeProblem.js'
 import { challengeUrl, followRedirect } from '../../core/redirect.js'
 import { cleanLine } from '../../core/text.js'
 import type { Identifier } from '../../core/types.js'
@@ -53,7 +54,7 @@ export async function fetchChallenge(
   const deadline = performance.now() + (options.attemptMs ?? 20_000)
   for (;;) {
     const url = visited.at(-1) ?? ''
-    const not = (found: string): Fetched => ({ ok: false, url: cleanLine(url), found: cleanLine(found, 300) })
+    const not = (found: string): Fetched => ({ ok: false, url: cleanLine(url), found: cleanLine(redacted(found), 300) })
     try {
       const answer = await get(new URL(url), visited.length === 1, deadline, options)
       options.signal.throwIfAborted()
@@ -87,21 +88,25 @@ export async function waitForChallenge(
 function judge(answer: Answer, token: string, expected: string, not: (found: string) => Fetched): Fetched {
   const text = answer.body.toString('utf8')
   if (answer.status === 200 && answer.body.length < maxBody && text.trimEnd() === expected) return { ok: true }
-  if (text.startsWith(`${token}.`)) {
-    // Not shown: it is a key authorization, only not ours.
-    return not(`status ${answer.status}, a key authorization of another account; does another ACME client answer?`)
+  const status = `status ${answer.status}`
+  // Neither is shown: they are key authorizations.
+  if (text.includes(expected)) {
+    return not(`${status} and the right key authorization, but CAs take it only with 200 and nothing else around it`)
+  }
+  if (text.trimStart().startsWith(`${token}.`)) {
+    return not(`${status} and a key authorization of another account; does another ACME client answer?`)
   }
   const size = answer.body.length >= maxBody ? `, ${maxBody} bytes or more` : ''
-  const start = cleanLine(text.slice(0, 300), 60)
+  const start = cleanLine(redacted(text.slice(0, 300)), 60)
   const body = start === '' ? 'an empty body' : `${cleanLine(answer.type, 40) || 'a body'} starting “${start}”`
-  return not(`status ${answer.status}${size}, ${body}`)
+  return not(`${status}${size}, ${body}`)
 }
 
 /** IPv6 first; IPv4 only after a failed dial, and for a redirect's target only where we have no IPv6 ourselves. */
 async function get(url: URL, first: boolean, deadline: number, options: FetchOptions): Promise<Answer> {
   const host = url.hostname.replace(/^\[|\]$/gu, '')
   const family = isIP(host)
-  const addresses = family > 0 ? [{ address: host, family }] : await resolved(host, options.resolve ?? systemLookup)
+  const addresses = family > 0 ? [{ address: host, family }] : await resolved(host, deadline, options)
   const [v6] = addresses.filter((one) => one.family === 6)
   const [v4] = addresses.filter((one) => one.family === 4)
   if (v6 === undefined || v4 === undefined) return dial(url, (v6 ?? v4)?.address ?? '', deadline, options.signal)
@@ -116,12 +121,24 @@ async function get(url: URL, first: boolean, deadline: number, options: FetchOpt
 
 const systemLookup: Resolve = (host) => lookup(host, { all: true })
 
-async function resolved(host: string, resolve: Resolve): ReturnType<Resolve> {
-  const addresses = await resolve(host).catch((error: unknown) => {
-    throw new Unreachable(`no address found for ${host} (${String((error as NodeJS.ErrnoException).code)})`, false)
+/** A lookup cannot be cancelled, and a dead name server takes half a minute: neither we nor an abort wait for it. */
+function resolved(host: string, deadline: number, options: FetchOptions): ReturnType<Resolve> {
+  const { signal, resolve = systemLookup } = options
+  return new Promise((found, reject) => {
+    const end = (error: Error) => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', abort)
+      reject(error)
+    }
+    const fail = (why: string) => end(new Unreachable(`no address found for ${host}${why}`, false))
+    const abort = () => end(signal.reason as Error)
+    const timer = setTimeout(() => fail(' in time'), Math.max(deadline - performance.now(), 0))
+    signal.addEventListener('abort', abort, { once: true })
+    resolve(host).then((addresses) => {
+      if (addresses.length > 0) found(addresses)
+      fail('') // After `found` it only tidies up.
+    }, (error: unknown) => fail(` (${String((error as NodeJS.ErrnoException).code)})`))
   })
-  if (addresses.length === 0) throw new Unreachable(`no address found for ${host}`, false)
-  return addresses
 }
 
 /** One GET to one address. Throws `Unreachable`; what arrived too late or too slowly counts as nothing. */

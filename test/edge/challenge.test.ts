@@ -1,0 +1,172 @@
+/** Where challenges are put: the web server's directory and our own listener. */
+import assert from 'node:assert/strict'
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test, type TestContext } from 'node:test'
+import { OperationalError } from '../../src/core/errors.js'
+import { dropDirectory, listener } from '../../src/edge/challenge.js'
+
+describe('challengeDropDir', () => {
+  async function directory(t: TestContext): Promise<string> {
+    const path = await mkdtemp(join(tmpdir(), 'lematt-drop-'))
+    t.after(() => rm(path, { recursive: true, force: true }))
+    return path
+  }
+  const solver = (path: string) => {
+    const warnings: string[] = []
+    return { warnings, ...dropDirectory(path, (message) => warnings.push(message)) }
+  }
+
+  test('a file that the web server can read, whatever the umask; gone after cleanUp', async (t) => {
+    const path = await directory(t)
+    writeFileSync(join(path, 'foreign'), 'not ours')
+    const drop = solver(path)
+    const umask = process.umask(0o077)
+    try {
+      await drop.present('TOKEN-_1', 'TOKEN-_1.thumb')
+    } finally {
+      process.umask(umask)
+    }
+    assert.equal(readFileSync(join(path, 'TOKEN-_1'), 'utf8'), 'TOKEN-_1.thumb')
+    assert.equal(statSync(join(path, 'TOKEN-_1')).mode & 0o7777, 0o644)
+    assert.deepEqual(readdirSync(path).sort(), ['TOKEN-_1', 'foreign'])
+    await drop.cleanUp('foreign')
+    await drop.cleanUp('TOKEN-_1')
+    await drop.cleanUp('TOKEN-_1')
+    assert.deepEqual(readdirSync(path), ['foreign'])
+    assert.deepEqual(drop.warnings, [])
+  })
+
+  test('a link of the token’s name is replaced, not followed', async (t) => {
+    const path = await directory(t)
+    const target = join(path, 'target')
+    writeFileSync(target, 'precious')
+    symlinkSync(target, join(path, 'TOKEN'))
+    await solver(path).present('TOKEN', 'x')
+    assert.equal(readFileSync(target, 'utf8'), 'precious')
+    assert.equal(readFileSync(join(path, 'TOKEN'), 'utf8'), 'x')
+  })
+
+  test('a token presented twice stays until it is cleaned up twice; close removes the rest', async (t) => {
+    const path = await directory(t)
+    const drop = solver(path)
+    await drop.present('A', '1')
+    await drop.present('A', '1')
+    await drop.present('B', '2')
+    await drop.cleanUp('A')
+    assert.ok(existsSync(join(path, 'A')))
+    await drop.cleanUp('A')
+    assert.deepEqual(readdirSync(path), ['B'])
+    await drop.close()
+    assert.deepEqual(readdirSync(path), [])
+  })
+
+  test('what is wrong with the directory, and what to do', async (t) => {
+    const path = await directory(t)
+    const refused = (where: string, message: RegExp) => assert.rejects(solver(where).present('T', 'x'), (error) =>
+      error instanceof OperationalError && error.message.startsWith(`challengeDropDir ${where} `)
+      && message.test(error.message))
+    await refused(join(path, 'none'), /does not exist; create it/u)
+    writeFileSync(join(path, 'file'), '')
+    await refused(join(path, 'file'), /is not a directory; name/u)
+    await mkdir(join(path, 'taken', 'T'), { recursive: true })
+    await refused(join(path, 'taken'), /holds a directory with the name of a challenge token/u)
+    assert.deepEqual(readdirSync(join(path, 'taken')), ['T'], 'no temp file is left')
+  })
+
+  test('a directory that this user cannot write to', async (t) => {
+    const path = await directory(t)
+    chmodSync(path, 0o555)
+    const asRoot = process.geteuid?.() === 0
+    try {
+      // Root may write everywhere; for this one test we are nobody.
+      if (asRoot) process.seteuid?.(65_534)
+    } catch {
+      t.skip('this root cannot become another user (a user namespace with one uid)')
+      return
+    }
+    try {
+      await assert.rejects(solver(path).present('T', 'x'), (error) =>
+        error instanceof OperationalError && /is not writable for uid \d+; .*setfacl/u.test(error.message))
+    } finally {
+      if (asRoot) process.seteuid?.(0)
+    }
+    assert.deepEqual(readdirSync(path), [])
+  })
+
+  test('cleanUp does not throw, but tells', async (t) => {
+    const path = await directory(t)
+    const drop = solver(path)
+    await drop.present('T', 'x')
+    await rm(join(path, 'T'))
+    await mkdir(join(path, 'T'))
+    await drop.cleanUp('T')
+    assert.match(drop.warnings.join(), /cannot remove T from .*by hand/u)
+  })
+
+  test('a token that could be a path writes nothing', async (t) => {
+    const path = await directory(t)
+    for (const token of ['../x', '', '.x', 'a/b', 'a\0b']) {
+      await assert.rejects(solver(path).present(token, 'x'), TypeError)
+    }
+    assert.deepEqual(readdirSync(path), [])
+  })
+})
+
+describe('challengeListen', () => {
+  const start = async (t: TestContext) => {
+    const server = await listener({ address: '127.0.0.1', port: 0 })
+    t.after(() => server.close())
+    const ask = async (path: string, method = 'GET') => {
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, { method })
+      return { status: answer.status, type: answer.headers.get('content-type'), body: await answer.text() }
+    }
+    return { server, ask }
+  }
+  const path = '/.well-known/acme-challenge/'
+
+  test('answers for presented tokens, and for nothing else', async (t) => {
+    const { server, ask } = await start(t)
+    const [absent, there] = [{ status: 404, type: null, body: '' }, 'application/octet-stream']
+    assert.deepEqual(await ask(`${path}T`), absent)
+    await server.present('T', 'T.thumb')
+    await server.present('T', 'T.thumb')
+    assert.deepEqual(await ask(`${path}T`), { status: 200, type: there, body: 'T.thumb' })
+    assert.deepEqual(await ask(`${path}T`, 'HEAD'), { status: 200, type: there, body: '' })
+    for (const other of ['/', path, `${path}U`, `${path}T/`, `${path}T?x`, `${path}constructor`, '/T']) {
+      assert.deepEqual(await ask(other), absent, other)
+    }
+    assert.deepEqual(await ask(`${path}T`, 'POST'), absent)
+    await server.cleanUp('T')
+    assert.equal((await ask(`${path}T`)).status, 200)
+    await server.cleanUp('T')
+    assert.deepEqual(await ask(`${path}T`), absent)
+    await assert.rejects(async () => server.present('../x', 'y'), TypeError)
+  })
+
+  test('endless headers are cut, and close waits for nobody', async (t) => {
+    const { server } = await start(t)
+    const talk = (text: string) => new Promise<string>((resolve) => {
+      let got = ''
+      const socket = net.connect(server.port, '127.0.0.1', () => socket.write(text))
+      socket.setEncoding('utf8').on('data', (part: string) => { got += part }).on('error', () => undefined)
+        .on('close', () => resolve(got))
+    })
+    assert.match(await talk(`GET / HTTP/1.1\r\nx: ${'a'.repeat(20_000)}`), /^HTTP\/1.1 431 /u)
+    const idle = talk('GET / HT')
+    await server.close()
+    assert.equal(await idle, '')
+    await assert.rejects(fetch(`http://127.0.0.1:${server.port}${path}T`))
+  })
+
+  test('an address that cannot be had', async (t) => {
+    const { server } = await start(t)
+    await assert.rejects(listener({ address: '127.0.0.1', port: server.port }), (error) =>
+      error instanceof OperationalError && /challengeListen 127\.0\.0\.1:\d+ is in use by another/u.test(error.message))
+    await assert.rejects(listener({ address: '192.0.2.1', port: 8080 }), (error) =>
+      error instanceof OperationalError && /192\.0\.2\.1:8080 is not an address of this machine/u.test(error.message))
+  })
+})
