@@ -4,7 +4,7 @@ import { coveredBy, parseIdentifier, quote } from './identifier.js'
 import { entriesOf, type Ini, type IniSection, parseIni } from './ini.js'
 import { nearest, type SectionKey, sectionKeys } from './keys.js'
 import { sectionsOf } from './routing.js'
-import type { Problem, Section, StepKind, Subject } from './types.js'
+import type { Identifier, Problem, Section, StepKind, Subject } from './types.js'
 import { bad, parseStringList, type Parsed, type Value, wordsOf } from './values.js'
 
 export { identifiersRoutedTo, keyTypesOf, sectionsOf } from './routing.js'
@@ -22,7 +22,7 @@ export interface ParsedActions {
  */
 export function parseActions(text: string, file: string, subjects?: readonly Subject[]): ParsedActions {
   const ini = parseIni(text, file)
-  const problems: Problem[] = [...ini.problems]
+  const problems: Problem[] = []
   const warnings: Problem[] = []
   const inFileOrder = ini.sections.map((section) => readSection(section, ini, problems, warnings))
   const isEvery = (section: Section): boolean => section.name === 'every'
@@ -33,11 +33,11 @@ export function parseActions(text: string, file: string, subjects?: readonly Sub
     const hint = '; [DEFAULT] in capitals is another thing: it gives values to all sections'
     warnings.push({ place: { file, line: 1, column: 1 }, message: message + (ini.defaults.size > 0 ? hint : '') })
   }
-  if (subjects) {
-    warnings.push(...unknownEntries(ini, subjects))
-    problems.push(...disagreements(sections, subjects))
+  return {
+    sections,
+    problems: [...ini.problems, ...problems, ...disagreements(sections, subjects ?? [])],
+    warnings: [...warnings, ...subjects ? unknownEntries(ini, subjects) : []],
   }
-  return { sections, problems, warnings }
 }
 
 function readSection(section: IniSection, ini: Ini, problems: Problem[], warnings: Problem[]): Section {
@@ -86,7 +86,7 @@ function readSection(section: IniSection, ini: Ini, problems: Problem[], warning
     ...domains && { domains },
     ...keyTypes && { keyTypes },
   }
-  problems.push(...fields.problems)
+  for (const each of fields.problems) problems.push(each)
   return result
 }
 
@@ -118,19 +118,24 @@ function parseEntries(value: Value): Parsed<readonly string[]> {
 function unknownEntries(ini: Ini, subjects: readonly Subject[]): Problem[] {
   const known = new Set(subjects.flatMap(({ identifiers }) => identifiers))
   for (const { label } of subjects) if (label !== undefined) known.add(label)
+  // Looking for what was meant compares with every name that there is, so only the first few get a hint.
+  let hints = 10
   return ini.sections.flatMap((section) => {
     const value = readFields<SectionKey>(entriesOf(section, ini), sectionKeys).get('domains')
     if (!value || section.name === 'default' || section.name === 'every') return []
     return wordsOf(value).flatMap(({ word, offset }) => {
       const parsed = canonicalEntry(word)
       if (!parsed.ok || known.has(parsed.identifier)) return []
-      const wildcard = [...known].find((each) => coveredBy(parsed.identifier, each))
-      const meant = wildcard ?? nearest(parsed.identifier, known)
+      const meant = hints-- > 0 ? wildcardFor(parsed.identifier, known) ?? nearest(parsed.identifier, known) : undefined
       const hint = meant === undefined ? 'add it there or take it out here' : `did you mean "${meant}"?`
       const message = `domains: no subject in the domains file has ${quote(word)}; ${hint}`
       return [{ place: value.placeAt(offset), message }]
     })
   })
+}
+
+function wildcardFor(identifier: Identifier, known: ReadonlySet<Identifier>): Identifier | undefined {
+  return [...known].find((each) => coveredBy(identifier, each))
 }
 
 // A subject has one set of certificates, so its sections have to want the same key types.

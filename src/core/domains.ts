@@ -43,7 +43,7 @@ export function parseDomains(text: string, file: string, nameOf: (subject: Subje
     }
     subjects.push({ identifiers: [primary, ...others], ...label !== undefined && { label }, place: first.place })
   })
-  problems.push(...sameNames(subjects, nameOf), ...labelsThatAreNames(subjects))
+  for (const each of [...sameNames(subjects, nameOf), ...labelsThatAreNames(subjects)]) problems.push(each)
   const warnings = twiceNamed(subjects, nameOf)
   if (subjects.length === 0 && problems.length === 0) {
     const message = 'there is no subject, so there is nothing to do; add a line such as "example.com www"'

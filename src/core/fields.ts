@@ -26,7 +26,7 @@ export function readFields<Name extends string>(
       continue
     }
     const { value, problems: percents } = unpercent(entry)
-    problems.push(...percents)
+    for (const each of percents) problems.push(each)
     const empty = `${entry.written}: there is no value; give one or take the line out`
     if (value.text === '') problems.push({ place: entry.place, message: empty })
     else if (percents.length === 0) values.set(key.name, value)

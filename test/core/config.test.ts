@@ -202,6 +202,22 @@ test('a large configuration is read quickly', () => {
   assert.ok(user < 5e6, `${user / 1000} ms`)
 })
 
+test('hundreds of thousands of anything is a list of problems, not a crash', () => {
+  const most = 600_000
+  const fill = (piece: string): string => piece.repeat(most / piece.length)
+  const cases = [
+    load(fill('x\n'), fill('> '), fill('=\n')),
+    load(`${needed}contact: ${fill('%( ')}`, fill('a.b '), `[x]\ndomains: ${fill('$.$ ')}`),
+    load(`${needed}contact: ${fill('a@b.c ')}`, 'a.b', `[default]\nupdate: [${fill('"a",')}`),
+    load(needed, 'a.b', `[default]\nupdate: [${fill('[')}`),
+    load(needed, 'a.b', `[default]\n[x]\ndomains: ${fill('a.c ')}`),
+  ]
+  for (const { problems, warnings } of cases) {
+    assert.ok(problems.length + warnings.length > 0)
+    assert.ok(problems.length <= 303 && warnings.length <= 303)
+  }
+})
+
 test('the nearest known key', () => {
   const names = [...configKeys, ...sectionKeys].map(({ name }) => name)
   assert.equal(nearest('acountkey', names), 'accountKey')
