@@ -5,6 +5,7 @@
  */
 import { commandsOf } from './core/substitute.js'
 import { withoutUpdates, withReceipts } from './core/plan.js'
+import { parkedMessage } from './core/report.js'
 import type { Configuration, Delivery, DeliveryOutcome, Mode, Receipts } from './core/types.js'
 import { lastLines, runCommand } from './edge/shell.js'
 import type { StorePaths } from './edge/store.js'
@@ -40,7 +41,7 @@ interface SectionResult {
 }
 
 async function deliverSection(delivery: Delivery, receipts: Receipts, context: DeliverContext): Promise<SectionResult> {
-  if (delivery.parked !== undefined) return { outcome: { status: 'parked', delivery, message: delivery.parked.why }, receipts }
+  if (delivery.parked !== undefined) return { outcome: { status: 'parked', delivery, message: parkedMessage(delivery.parked) }, receipts }
   const { section } = delivery
   const ran: string[] = []
   for (const step of delivery.steps) {

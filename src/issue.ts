@@ -6,6 +6,7 @@ import { accountKey } from './account.js'
 import { AcmeProblem, OperationalError } from './core/errors.js'
 import { limitOf } from './core/limits.js'
 import type { Bar } from './core/memory.js'
+import { parkedMessage, title } from './core/report.js'
 import { cleanLine } from './core/text.js'
 import type { Configuration, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
 import { openAcme, type Acme } from './edge/acme.js'
@@ -35,6 +36,12 @@ export interface Issued {
   readonly bugs: readonly unknown[]
 }
 
+/** Why the rest of a subject fails untried, and until when the CA wants to hear nothing of it. */
+interface Stopped {
+  readonly message: string
+  readonly notBefore?: Date
+}
+
 interface Tools {
   readonly acme: Acme
   readonly solver: Solver
@@ -46,7 +53,7 @@ export async function issue(orders: readonly Order[], context: IssueContext): Pr
   const run = new IssueRun(context)
   const subjects = new Map<Subject, Order[]>()
   for (const order of orders) {
-    if (order.parked !== undefined) run.end({ status: 'parked', order, message: order.parked.why })
+    if (order.parked !== undefined) run.end({ status: 'parked', order, message: parkedMessage(order.parked) })
     else subjects.set(order.held.subject, [...subjects.get(order.held.subject) ?? [], order])
   }
   if (subjects.size > 0) await run.all(subjects)
@@ -58,6 +65,8 @@ class IssueRun {
   readonly outcomes = new Map<Order, OrderOutcome>()
   readonly bugs: unknown[] = []
   bar: Bar | undefined
+  /** The order that met the bar first, and whose outcome tells of it. */
+  private barredBy: Order | undefined
 
   constructor(private readonly context: IssueContext) {}
 
@@ -83,9 +92,11 @@ class IssueRun {
       // Before the first order: the account, or the means to answer challenges, is not to be had.
       const message = signal.aborted ? 'interrupted' : this.messageOf(error)
       if (error instanceof AcmeProblem) this.noteLimit(error, [])
-      for (const order of everything) {
-        if (!this.outcomes.has(order)) this.end({ status: signal.aborted ? 'parked' : 'failed', order, message })
-      }
+      const [first, ...others] = everything.filter(order => !this.outcomes.has(order))
+      if (first !== undefined) this.end({ status: signal.aborted ? 'parked' : 'failed', order: first, message })
+      for (const order of others) this.end({ status: 'parked', order, message: signal.aborted ? message : this.sameReason(first) })
+      // It says nothing about the certificates: nobody's back-off begins.
+      if (!signal.aborted) this.bar ??= { message }
     } finally {
       await prepared.close()
       await solver?.close()
@@ -119,17 +130,22 @@ class IssueRun {
 
   /** EC, then RSA: Let's Encrypt gives two parallel orders for the same names one and the same order (acme-facts §1). */
   private async subject(orders: readonly Order[], tools: Tools): Promise<void> {
-    let stopped: string | undefined
+    let stopped: Stopped | undefined
     for (const order of orders) {
       if (this.context.signal.aborted) this.end({ status: 'parked', order, message: 'interrupted' })
-      else if (this.bar !== undefined) this.end({ status: 'parked', order, message: `not tried: ${this.bar.message}` })
-      else if (stopped !== undefined) this.end({ status: 'failed', order, message: stopped })
+      else if (this.bar !== undefined) this.end({ status: 'parked', order, message: this.sameReason(this.barredBy) })
+      else if (stopped !== undefined) this.end({ status: 'failed', order, ...stopped })
       else stopped = await this.attempt(order, tools)
     }
   }
 
+  /** What is long, and the same for a hundred orders, is said once. */
+  private sameReason(first: Order | undefined): string {
+    return first === undefined ? 'not tried' : `not tried, for the same reason as ${title(first.held)} ${first.held.keyType}`
+  }
+
   /** @returns why the subject's other key types are not tried either */
-  private async attempt(order: Order, tools: Tools): Promise<string | undefined> {
+  private async attempt(order: Order, tools: Tools): Promise<Stopped | undefined> {
     const { keyType, subject } = order.held
     try {
       this.end({ status: 'done', order, leaf: await this.one(order, tools) })
@@ -141,8 +157,14 @@ class IssueRun {
       }
       const message = this.messageOf(error)
       const limited = error instanceof AcmeProblem ? this.noteLimit(error, subject.identifiers) : undefined
-      this.end({ status: 'failed', order, message, ...(limited?.until === undefined ? {} : { notBefore: limited.until }) })
-      return limited?.names === true || error instanceof AuthorizationFailed ? `not tried, for ${keyType} failed: ${message}` : undefined
+      const until = limited?.until === undefined ? {} : { notBefore: limited.until }
+      // Of those in progress when the account was barred, one has failed, and the others met the same bar.
+      if (limited?.account === true && this.barredBy !== undefined) this.end({ status: 'parked', order, message })
+      else this.end({ status: 'failed', order, message, ...until })
+      if (limited?.account === true) this.barredBy ??= order
+      return limited?.names === true || error instanceof AuthorizationFailed
+        ? { message: `not tried, for ${keyType} failed: ${message}`, ...until }
+        : undefined
     }
   }
 
@@ -154,12 +176,16 @@ class IssueRun {
   }
 
   /** Remembers what bars the account; says whether the names of this order are barred. */
-  private noteLimit(problem: AcmeProblem, identifiers: Subject['identifiers'] | readonly []): { names: boolean; until?: Date } {
+  private noteLimit(problem: AcmeProblem, identifiers: Subject['identifiers'] | readonly []): { names: boolean; account: boolean; until?: Date } {
     const now = this.context.clock()
     const limit = limitOf(problem, identifiers, now)
     const until = limit.untilSeconds === undefined ? {} : { until: new Date(now.getTime() + limit.untilSeconds * 1000) }
-    if (limit.scope === 'account') this.bar ??= { message: expectedMessage(problem) ?? '', ...until }
-    return { names: limit.scope === 'order', ...(limit.scope === 'order' ? until : {}) }
+    // The first message, and the longest wait: an outage may come before the limit that says how long.
+    if (limit.scope === 'account') {
+      const longer = (this.bar?.until?.getTime() ?? 0) > (until.until?.getTime() ?? 0) ? {} : until
+      this.bar = { message: expectedMessage(problem) ?? '', ...this.bar, ...longer }
+    }
+    return { names: limit.scope === 'order', account: limit.scope === 'account', ...(limit.scope === 'order' ? until : {}) }
   }
 
   private async one(order: Order, tools: Tools): Promise<Leaf> {

@@ -40,7 +40,11 @@ export function title(held: Pick<Held, 'subject'>): string {
 export const formatTime = (date: Date): string => `${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`
 
 const parkedText = (parked: { why: string; until?: Date }): string =>
-  `parked${parked.until === undefined ? '' : ` until ${formatTime(parked.until)}`}: ${parked.why}`
+  `parked${parked.until === undefined ? ':' : ''} ${parkedMessage(parked)}`
+
+/** Why an order or delivery was not tried, and until when it will not be. */
+export const parkedMessage = ({ why, until }: { why: string; until?: Date }): string =>
+  `${until === undefined ? '' : `until ${formatTime(until)}: `}${why}`
 
 /** Columns side by side, two blanks apart; the last one is not padded. */
 export function table(rows: readonly (readonly string[])[]): string[] {
