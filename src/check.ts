@@ -74,7 +74,7 @@ async function checkDropDirectory(path: string): Promise<Finding> {
   const found = await stat(path).catch(() => undefined)
   if (found === undefined) return { level: 'error', text: `challengeDropDir ${path} is missing: make it, owned by the user that runs lematt, and let your web server serve it as /.well-known/acme-challenge/` }
   if (!found.isDirectory()) return { level: 'error', text: `challengeDropDir ${path} is no directory` }
-  const why = await access(path, constants.W_OK | constants.X_OK).then(() => undefined, (error: NodeJS.ErrnoException) => error.code ?? '')
+  const why = await access(path, constants.W_OK | constants.X_OK).then(() => undefined, (error: unknown) => (error as NodeJS.ErrnoException).code ?? '')
   if (why === 'EROFS') return { level: 'error', text: `challengeDropDir ${path} is on a file system mounted read-only: remount it, or name another directory` }
   if (why !== undefined) return { level: 'error', text: `challengeDropDir ${path} is not writable for this user: chown it, or give it an ACL (setfacl -m u:USER:rwx ${path})` }
   if ((found.mode & 0o005) !== 0o005) return { level: 'warning', text: `challengeDropDir ${path} cannot be read by everybody (mode ${(found.mode & 0o777).toString(8)}): make sure that the web server's user can, or chmod 755 ${path}` }
