@@ -64,8 +64,8 @@ cdn.example.com > cdn-tokyo            # each with a key and certificate of its 
   Names in other scripts become A-labels, if that changes nothing else about them.
 - Private, loopback, documentation and other special addresses are errors, for no CA can reach them.
 - \`> LABEL\` at the end, between blanks, names the subject: up to 100 of \`a-z 0-9 . _ -\`, not beginning with \`.\`
-  or \`-\`, unique, and not a name of another line. The label stands for the subject in file names and in \`domains:\`
-  of \`actions.conf\`.
+  or \`-\`, not ending with \`.\`, unique, and not a name of another line. The label stands for the subject in file names
+  and in \`domains:\` of \`actions.conf\`.
 - Two lines that would have the same files are an error. A name in two subjects is a warning, unless both have a label.
 
 ## lematt.conf

@@ -70,10 +70,11 @@ function labelProblem(at: number, sign: Word, label?: Word, extra?: Word): Probl
   if (at === 0) return problem(sign, 'there is no name before ">"')
   if (!label) return problem(sign, 'there is no label after ">"; write "example.com > label"')
   if (extra) return problem(extra, 'the label is the last word of a line')
-  // It stands in file names and is a key in the state: not hidden, no option, none of JavaScript's own names.
-  if (/^[a-z0-9_][a-z0-9._-]{0,99}$/u.test(label.text) && !(label.text in {})) return undefined
+  // It stands in file names and is a key in the state: not hidden, no option, none of JavaScript's own names. A final
+  // dot would be taken off where the label is named in `domains:` of actions.conf.
+  if (/^(?![.-])[a-z0-9._-]{1,100}(?<!\.)$/u.test(label.text) && !(label.text in {})) return undefined
   return problem(label, `${quote(label.text)} cannot be a label: up to 100 of a-z, 0-9, ".", "_" and "-" can, `
-    + 'not beginning with "." or "-"')
+    + 'not beginning with "." or "-", not ending with "."')
 }
 
 // A word without a dot is a subdomain of the first name. Repetitions are folded.
