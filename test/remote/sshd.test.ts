@@ -73,6 +73,8 @@ describe('restricted keys behind a real sshd', { skip: missing, concurrency: 4 }
         stranger: `restrict,from="192.0.2.99",command="${commands.upload}"`,
       },
       // Everything that sshd could allow is allowed, so that only the keys' own restrictions hold.
+      // A quicker key exchange than the post-quantum one: there are some sixty connections here.
+      clientConfig: 'KexAlgorithms curve25519-sha256',
       config: 'AllowTcpForwarding yes\nAllowStreamLocalForwarding yes\nGatewayPorts clientspecified\nPermitTunnel yes\n'
         + 'X11Forwarding yes\nPermitUserEnvironment no\nAcceptEnv *\nMaxStartups 100\n',
     })
@@ -217,4 +219,30 @@ describe('restricted keys behind a real sshd', { skip: missing, concurrency: 4 }
     assert.deepEqual([ran.code, ran.stdout], [255, ''])
     assert.match(ran.stderr, /Permission denied/u)
   })
+})
+
+test('the examples to copy are well-formed', { skip: missing }, async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'lematt-examples-'))
+  try {
+    for (const key of ['upload', 'reload', 'forward']) {
+      const alias = `mail-${key}`
+      const { code, stdout } = await run('ssh', ['-G', '-F', join(remote, 'ssh_config.example'), alias])
+      assert.equal(code, 0)
+      const files = stdout.split('\n').filter((line) => line.startsWith('identityfile '))
+      assert.deepEqual(files, [`identityfile ~/.ssh/lematt-mail-${key}`])
+      for (const line of ['user certmaint', 'hostname mail.example.com', 'identitiesonly yes', 'batchmode yes']) {
+        assert.ok(stdout.includes(`\n${line}\n`), `${alias}: ${line}`)
+      }
+    }
+    // With a real key in the place of AAAA…, each line must be one key, all of its options understood.
+    await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(directory, 'key')])
+    const key = readFileSync(join(directory, 'key.pub'), 'utf8').split(' ').slice(0, 2).join(' ')
+    const text = readFileSync(join(remote, 'authorized_keys.example'), 'utf8').replaceAll('ssh-ed25519 AAAA…', key)
+    await writeFile(join(directory, 'authorized_keys'), text)
+    const { code, stdout, stderr } = await run('ssh-keygen', ['-l', '-f', join(directory, 'authorized_keys')])
+    assert.equal(code, 0, stderr)
+    assert.equal(stdout.trim().split('\n').length, text.split('\n').filter((line) => line.startsWith('restrict,')).length)
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
 })
