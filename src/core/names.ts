@@ -10,6 +10,11 @@ export function subjectName(subject: Subject): string {
   if (subject.label !== undefined) return subject.label
   const [primary, ...others] = subject.identifiers
   const whole = [primary, ...sortByLabels(others)].map(inFileName).join('_')
+  return cut(whole)
+}
+
+/** A name over 180 bytes is cut, and told from others that begin alike by the digest of the whole. */
+function cut(whole: string): string {
   if (Buffer.byteLength(whole) <= longestName) return whole
   const digest = createHash('sha256').update(whole).digest('hex').slice(0, 16)
   return `${whole.slice(0, longestName - digest.length - 1)}_${digest}`
@@ -87,7 +92,7 @@ export function certificateFiles(subjects: readonly NamedSubject[], tag: string,
   const suffix = suffixes(tag, mode)
   const taken = new Set(subjects.map(s => s.name))
   return subjects.map(({ subject, name }) => {
-    const links = subject.identifiers.length < 2 ? [] : subject.identifiers.map(inFileName).filter(link => !taken.has(link))
+    const links = subject.identifiers.length < 2 ? [] : subject.identifiers.map(id => cut(inFileName(id))).filter(link => !taken.has(link))
     for (const link of links) taken.add(link)
     return {
       key: name + suffix.key,

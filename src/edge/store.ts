@@ -1,5 +1,5 @@
 /** The store on disk: one door to its parts. */
-import { readdir, readFile } from 'node:fs/promises'
+import { lstat, readdir, readFile } from 'node:fs/promises'
 import type { StorePaths } from './store/paths.js'
 
 export { makeStore, storePaths, type StorePaths } from './store/paths.js'
@@ -21,6 +21,15 @@ export async function readText(path: string): Promise<FileText> {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return { state: 'missing' }
     return { state: 'unreadable', why: error instanceof Error ? error.message : String(error) }
   }
+}
+
+/**
+ * Reads a key or certificate of the store. A link in its place is one that a combined subject had made for this name (spec
+ * §4): none of its own, or the key of another subject would be taken for ours. So it counts as missing, and is replaced.
+ */
+export async function readStored(path: string): Promise<FileText> {
+  const stat = await lstat(path).catch(() => undefined)
+  return stat?.isSymbolicLink() === true ? { state: 'missing' } : readText(path)
 }
 
 /** The entries of the `cert` directory; none when there is no store yet. */

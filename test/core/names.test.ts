@@ -53,7 +53,7 @@ test('any order of the line is found again in the store under whatever order it 
   const ids = fc.uniqueArray(fc.constantFrom('a.example', 'b.example', '*.a.example', '*.b.example', 'x.y.example', '192.0.2.1'), { minLength: 3 })
   fc.assert(fc.property(ids, fc.infiniteStream(fc.nat()), (names, seeds) => {
     const [primary = '', ...rest] = names
-    const shuffled = rest.map(id => ({ id, n: seeds.next().value ?? 0 })).sort((a, b) => a.n - b.n).map(x => x.id)
+    const shuffled = rest.map(id => ({ id, n: Number(seeds.next().value) })).sort((a, b) => a.n - b.n).map(x => x.id)
     const stored = [primary, ...shuffled].map(n => n.replace('*', '_wildcard')).join('_')
     assert.equal(nameInStore(subject(names.join(' ')), new Set([stored])), stored)
   }))
@@ -71,6 +71,16 @@ test('files and links carry tag and mode; a name of another subject is never a l
   // c.example is already linked by the first line.
   assert.deepEqual(files[2]?.certificateLinks, ['d.example-cert-combined.rsa2048.test.pem'])
   assert.deepEqual(files[3]?.keyLinks, ['z.example-key.rsa2048.test.pem'])
+})
+
+test('a link of a very long name is cut like its NAME, so that the file system takes it', () => {
+  const long = `${'a'.repeat(60)}.${'b'.repeat(60)}.${'c'.repeat(60)}.${'d'.repeat(60)}.example`
+  const [files, own] = certificateFiles([subject(`x.example ${long}`), subject(`y.example *.${long}`)].map(s => ({ subject: s, name: subjectName(s) })), 'prime256v1', 'test')
+  for (const link of [...files?.keyLinks ?? [], ...own?.certificateLinks ?? []]) assert.ok(Buffer.byteLength(`.${link}.new`) <= 255, link)
+  assert.equal(files?.keyLinks[1], `${subjectName(subject(long))}-key.prime256v1.test.pem`)
+  // A subject of its own has that file: no link.
+  const both = [subject(`x.example ${long}`), subject(long)]
+  assert.deepEqual(certificateFiles(both.map(s => ({ subject: s, name: subjectName(s) })), 'prime256v1', 'test')[0]?.keyLinks, ['x.example-key.prime256v1.test.pem'])
 })
 
 test('stored names are those of the tag and mode, without hidden temp files', () => {

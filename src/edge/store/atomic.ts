@@ -1,6 +1,6 @@
 /** Files that are there whole or not at all, with their mode from the first byte (spec §4). */
 import { constants } from 'node:fs'
-import { chmod, copyFile, link, lstat, mkdir, open, rename, rm, symlink } from 'node:fs/promises'
+import { chmod, copyFile, link, lstat, mkdir, open, rename, rm, stat, symlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { OperationalError } from '../../core/errors.js'
 
@@ -35,8 +35,13 @@ export async function writeTemp(path: string, data: string, mode: number): Promi
 /** Replaces `path` by `data` in one step. */
 export async function writeAtomically(path: string, data: string, mode: number): Promise<void> {
   const temp = await writeTemp(path, data, mode)
-  await rename(temp, path)
-  await syncDirectory(dirname(path))
+  try {
+    await rename(temp, path)
+    await syncDirectory(dirname(path))
+  } catch (error) {
+    await rm(temp, { force: true }).catch(() => undefined)
+    throw explained(error, `cannot write ${path}`)
+  }
 }
 
 /** Makes renames in a directory durable. */
@@ -51,14 +56,14 @@ export async function syncDirectory(directory: string): Promise<void> {
 
 /** Puts a second name of `path` at `kept`, replacing what stood there; a copy where the file system has no hard links. */
 export async function keepAs(path: string, kept: string): Promise<void> {
-  const stat = await lstat(path).catch(() => undefined)
-  if (stat?.isFile() !== true) return
+  const present = await lstat(path).catch(() => undefined)
+  if (present?.isFile() !== true) return
   const temp = join(dirname(kept), tempName(basename(kept)))
   try {
     await rm(temp, { force: true })
     await link(path, temp).catch(async () => {
       await copyFile(path, temp, constants.COPYFILE_EXCL)
-      await chmod(temp, stat.mode & 0o777)
+      await chmod(temp, present.mode & 0o777)
     })
     // Two names of one file: rename(2) does nothing then and leaves the temp name behind.
     await rename(temp, kept)
@@ -77,6 +82,7 @@ export async function linkAtomically(path: string, target: string): Promise<void
     await symlink(target, temp)
     await rename(temp, path)
   } catch (error) {
+    await rm(temp, { force: true }).catch(() => undefined)
     throw explained(error, `cannot link ${path}`)
   }
 }
@@ -85,7 +91,7 @@ export async function linkAtomically(path: string, target: string): Promise<void
 export async function makeDirectory(path: string, mode: number): Promise<void> {
   try {
     const made = await mkdir(path, { recursive: true, mode })
-    const { mode: present } = await lstat(path)
+    const { mode: present } = await stat(path) // of the directory itself, where a link leads to it
     if (made !== undefined || (present & 0o777 & ~mode) !== 0) await chmod(path, made !== undefined ? mode : present & mode)
   } catch (error) {
     throw explained(error, `cannot make the directory ${path}`)
@@ -98,6 +104,7 @@ const remedies: Readonly<Record<string, string>> = {
   EACCES: 'permission denied: run lematt as the owner of the configuration directory, or chown it to this user',
   EPERM: 'not permitted: run lematt as the owner of the configuration directory, or chown it to this user',
   EROFS: 'the file system is read-only: remount it',
+  EISDIR: 'a directory stands in its place: move it away',
   ENOTDIR: 'something that is no directory stands in its way',
 }
 

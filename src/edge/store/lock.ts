@@ -1,6 +1,8 @@
 /** One run per mode at a time (spec §4). A holder that was killed must not block the next run. */
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { chmod, link, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { LockedError, OperationalError } from '../../core/errors.js'
 import { explained } from './atomic.js'
 
@@ -26,13 +28,14 @@ export async function takeLock(stateDirectory: string, what: string): Promise<()
   try {
     await rm(mine, { force: true })
     await writeFile(mine, text, { flag: 'wx', mode: 0o644 })
-    for (let attempt = 0; attempt < 10; attempt++) {
+    await chmod(mine, 0o644) // whatever the umask: we must be able to read it ourselves
+    for (let attempt = 0; attempt < 100; attempt++) {
       if (await linked(mine, path)) return () => release(path, text)
-      const seen = await readFile(path, 'utf8').catch(() => undefined)
+      const seen = await readLock(path)
       if (seen === undefined) continue // given back this moment
       const holder = parse(seen)
       if (holder !== undefined && await lives(holder)) throw new LockedError(holder.pid, what)
-      await takeAway(path, seen, what)
+      if (!await removeDead(path, seen, mine)) await pause(10)
     }
     throw new OperationalError(`cannot take the lock ${path}: other runs keep coming and going; try again`)
   } catch (error) {
@@ -59,18 +62,36 @@ async function linked(mine: string, path: string): Promise<boolean> {
   }
 }
 
-/** Removes a dead holder's lock, but puts back one that another run took in between. */
-async function takeAway(path: string, seen: string, what: string): Promise<void> {
-  const aside = `${path}.${process.pid}`
-  await rename(path, aside).catch(() => undefined)
-  const got = await readFile(aside, 'utf8').catch(() => undefined)
-  if (got === undefined) return
-  const holder = got === seen ? undefined : parse(got)
-  if (holder !== undefined && await linked(aside, path)) {
-    await rm(aside, { force: true })
-    throw new LockedError(holder.pid, what)
+/** The text of a lock; undefined when there is none. */
+async function readLock(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
   }
-  await rm(aside, { force: true })
+}
+
+/**
+ * Removes a dead holder's lock. Others may be about to do the same, and the slower one would remove the lock that the faster
+ * one has taken since. So only who holds the guard, a second lock for just this dead holder, may remove it, after a
+ * second look: no other than the dead one ever writes the same text again.
+ * @returns false when somebody else is at it
+ */
+async function removeDead(path: string, seen: string, mine: string): Promise<boolean> {
+  const guard = `${path}.${createHash('sha256').update(seen).digest('hex').slice(0, 16)}`
+  if (!await linked(mine, guard)) {
+    const other = await readLock(guard)
+    const holder = other === undefined ? undefined : parse(other)
+    // Who was killed while holding the guard is dead in the same way.
+    return other === undefined || (holder !== undefined && await lives(holder)) ? false : removeDead(guard, other, mine)
+  }
+  try {
+    if (await readLock(path) === seen) await rm(path, { force: true })
+  } finally {
+    await rm(guard, { force: true })
+  }
+  return true
 }
 
 async function release(path: string, text: string): Promise<void> {

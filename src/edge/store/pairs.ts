@@ -5,8 +5,8 @@
  *   3. renames: key, certificate, request
  * So a temp certificate without a temp key means: the key may have been renamed already, look whether they belong together.
  */
-import { readdir, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { lstat, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import type { CertificateFiles } from '../../core/types.js'
 import { explained, keepAs, syncDirectory, tempName, tempTarget, writeTemp } from './atomic.js'
 import type { StorePaths } from './paths.js'
@@ -39,8 +39,24 @@ export async function savePair(paths: StorePaths, files: CertificateFiles, pair:
     for (const { temp } of renames.reverse()) await rm(temp, { force: true }).catch(() => undefined)
     throw explained(error, `cannot save ${files.certificate}`)
   }
-  for (const { temp, to } of renames) await rename(temp, to)
+  await renameAll(renames, paths.previous)
   await syncPairDirectories(paths)
+}
+
+/** Renames in this order; when one fails (a directory or an immutable file in its place), those before it are undone. */
+async function renameAll(renames: readonly { temp: string; to: string }[], previous: string): Promise<void> {
+  const undo: (() => Promise<void>)[] = []
+  try {
+    for (const { temp, to } of renames) {
+      const replaces = await lstat(to).then(stat => stat.isFile(), () => false)
+      await rename(temp, to)
+      undo.unshift(() => replaces ? keepAs(join(previous, basename(to)), to) : rm(to, { force: true }))
+    }
+  } catch (error) {
+    for (const step of undo) await step().catch(() => undefined)
+    for (const { temp } of [...renames].reverse()) await rm(temp, { force: true }).catch(() => undefined)
+    throw explained(error, `cannot replace ${renames[undo.length]?.to ?? ''}`)
+  }
 }
 
 async function syncPairDirectories(paths: StorePaths): Promise<void> {
@@ -55,6 +71,14 @@ export type BelongTogether = (keyPem: string, chainPem: string) => boolean
  * thing mended.
  */
 export async function mend(paths: StorePaths, belongTogether: BelongTogether): Promise<string[]> {
+  try {
+    return await mendAll(paths, belongTogether)
+  } catch (error) {
+    throw explained(error, 'cannot mend what an earlier run left half done')
+  }
+}
+
+async function mendAll(paths: StorePaths, belongTogether: BelongTogether): Promise<string[]> {
   const [keys, certificates, requests] = await Promise.all([paths.key, paths.certificate, paths.csr].map(temps))
   const mended: string[] = []
   for (const certificate of certificates ?? []) {

@@ -56,4 +56,6 @@ const isFailure = (value: unknown): value is Failure =>
 
 const isFailures = (value: unknown): value is Failures =>
   isRecord(value) && isRecordOf(value['orderFailures'], isFailure) && isRecordOf(value['deliveryFailures'], isFailure)
-  && (value['accountBar'] === undefined || isRecordOf(value['accountBar'], isString))
+  && (value['accountBar'] === undefined || isBar(value['accountBar']))
+
+const isBar = (value: unknown): value is State['accountBar'] => isRecord(value) && isString(value['until']) && isString(value['message'])
