@@ -1,6 +1,6 @@
 /** A real sshd on a port of its own, for the current user, with real keys and authorized_keys lines. */
-import { execFile, execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
@@ -164,9 +164,9 @@ Subsystem sftp internal-sftp
 function endSessions(pid: number | undefined): void {
   if (pid === undefined) return
   const children = new Map<number, number[]>()
-  for (const line of execFileSync('ps', ['-e', '-o', 'pid=,ppid='], { encoding: 'utf8' }).trim().split('\n')) {
-    const [child = 0, parent = 0] = line.trim().split(/\s+/u).map(Number)
-    children.set(parent, [...children.get(parent) ?? [], child])
+  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/u.test(name))) {
+    const parent = parentOf(Number(entry))
+    children.set(parent, [...children.get(parent) ?? [], Number(entry)])
   }
   const visit = (parent: number): void => {
     for (const child of children.get(parent) ?? []) {
@@ -179,4 +179,13 @@ function endSessions(pid: number | undefined): void {
     }
   }
   visit(pid)
+}
+
+/** The parent of a process; 0 when it has ended meanwhile. */
+function parentOf(pid: number): number {
+  try {
+    return Number(/^PPid:\s+(\d+)/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)
+  } catch {
+    return 0
+  }
 }
