@@ -42,9 +42,9 @@ function factsOf(publicKey: KeyObject): KeyFacts {
 
 /** The certificates of a PEM file, leaf first. @throws OperationalError when one is damaged or there is none */
 function readChain(pem: string): [X509Certificate, ...X509Certificate[]] {
-  const begun = pem.match(/-----BEGIN CERTIFICATE-----/gu)?.length ?? 0
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu) ?? []
-  if (blocks.length !== begun) throw new OperationalError('a certificate in it is cut off')
+  const outside = pem.replace(/-----BEGIN ([A-Z0-9 ]+)-----[^-]+-----END \1-----/gu, '')
+  if (outside.includes('-----')) throw new OperationalError('a certificate in it is cut off')
   try {
     const [leaf, ...others] = blocks.map(block => new X509Certificate(block))
     if (leaf === undefined) throw new OperationalError(pem.trim() === '' ? 'the file is empty' : 'no PEM certificate in it')
@@ -67,12 +67,16 @@ function leafOf(certificate: X509Certificate): Leaf {
   } catch {
     throw new OperationalError('its public key cannot be read')
   }
+  const notBefore = new Date(certificate.validFrom)
+  const notAfter = new Date(certificate.validTo)
+  // A date that is none is neither past nor to come: it would never be due.
+  if (Number.isNaN(notBefore.getTime()) || Number.isNaN(notAfter.getTime())) throw new OperationalError('its validity cannot be read')
   return {
     ...facts,
     fingerprint: createHash('sha256').update(certificate.raw).digest('hex'),
     identifiers: identifiersOf(certificate.subjectAltName),
-    notBefore: new Date(certificate.validFrom),
-    notAfter: new Date(certificate.validTo),
+    notBefore,
+    notAfter,
     issuer: cleanLine(/^CN=(.*)$/mu.exec(certificate.issuer)?.[1] ?? /^O=(.*)$/mu.exec(certificate.issuer)?.[1] ?? certificate.issuer, 80),
     serial: certificate.serialNumber.toLowerCase(),
   }
