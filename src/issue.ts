@@ -11,7 +11,7 @@ import { cleanLine } from './core/text.js'
 import type { Configuration, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
 import { openAcme, type Acme } from './edge/acme.js'
 import { dropDirectory, listener, type Solver } from './edge/challenge.js'
-import { readText, savePair, type StorePaths } from './edge/store.js'
+import { forgetTokens, noteTokens, readText, savePair, type StorePaths } from './edge/store.js'
 import { checkIssued, makeCsr, makeKey, readKey } from './edge/x509.js'
 import { preparations, type Preparations } from './prepare.js'
 import type { Listener } from './progress.js'
@@ -100,6 +100,7 @@ class IssueRun {
     } finally {
       await prepared.close()
       await solver?.close()
+      await forgetTokens(this.context.paths.state)
       acme?.close()
     }
   }
@@ -107,7 +108,8 @@ class IssueRun {
   private async openSolver(): Promise<Solver> {
     const { challengeListen, challengeDropDir } = this.context.configuration.settings
     if (challengeListen !== undefined) return listener(challengeListen)
-    return dropDirectory(challengeDropDir ?? '', text => this.context.listen({ type: 'warning', text }))
+    const { paths, listen } = this.context
+    return dropDirectory(challengeDropDir ?? '', text => listen({ type: 'warning', text }), files => noteTokens(paths.state, files))
   }
 
   private async openAccount(): Promise<Acme> {

@@ -7,7 +7,7 @@ import type { PlanReport, Report } from './core/report.js'
 import { cleanLine } from './core/text.js'
 import type { Configuration, Held, Mode, Receipts, State } from './core/types.js'
 import { deliver } from './deliver.js'
-import { loadState, makeStore, mend, saveFailures, saveReceipts, storePaths, syncLinks, takeLock } from './edge/store.js'
+import { loadState, makeStore, mend, saveFailures, saveReceipts, storePaths, sweepTokens, syncLinks, takeLock } from './edge/store.js'
 import { belongTogether } from './edge/x509.js'
 import { issue } from './issue.js'
 import { observe } from './observe.js'
@@ -38,7 +38,7 @@ export async function run(context: RunContext): Promise<RunResult> {
   await makeStore(paths)
   const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
   try {
-    const notes = await mend(paths, belongTogether)
+    const notes = [...await mend(paths, belongTogether), ...await sweepTokens(paths.state)]
     const { state, warnings } = await loadState(paths.state)
     notes.push(...warnings)
     const keep = keeper(paths.state)

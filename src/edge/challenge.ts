@@ -26,9 +26,12 @@ export interface Solver {
 
 /**
  * Files in `challengeDropDir`, named after their token, readable by the web server whatever the umask.
- * `warn` gets one line for each file that could not be removed.
+ * @param warn gets one line for each file that could not be removed
+ * @param note gets the paths of files before they are made, for whoever must remove them should we be killed
  */
-export function dropDirectory(directory: string, warn: (message: string) => void): Solver {
+export function dropDirectory(
+  directory: string, warn: (message: string) => void, note: (files: readonly string[]) => Promise<void> = () => Promise.resolve(),
+): Solver {
   const users = new Map<string, number>()
 
   async function remove(token: string): Promise<void> {
@@ -45,6 +48,7 @@ export function dropDirectory(directory: string, warn: (message: string) => void
       requireToken(token)
       // Hidden, so that no web server lists or serves it half written; exclusive, so that no link is followed.
       const temporary = join(directory, `.lematt-${randomBytes(8).toString('hex')}`)
+      await note([temporary, join(directory, token)])
       try {
         const file = await open(temporary, 'wx', 0o600)
         try {

@@ -6,6 +6,7 @@ export { makeStore, storePaths, type StorePaths } from './store/paths.js'
 export { mend, savePair, type NewPair } from './store/pairs.js'
 export { syncLinks } from './store/links.js'
 export { loadState, saveFailures, saveReceipts } from './store/state.js'
+export { forgetTokens, noteTokens, sweepTokens } from './store/tokens.js'
 export { lockHolder, takeLock } from './store/lock.js'
 export { explained, writeAtomically } from './store/atomic.js'
 
