@@ -15,14 +15,18 @@ const keptOutput = 16_384
 /**
  * Runs the command with a watchdog beside it, which reads from file descriptor 3: a pipe whose other end we alone hold and
  * never write to. Its end means that we have died, perhaps by KILL, and the whole group is ended. The shell between stays
- * until both are reaped, and outlives a TERM to the group for that.
+ * until both are reaped, and outlives a TERM to the group for that. USR1 tells it that the group is being ended: then the
+ * watchdog must outlive the command too, for what the command had started may ignore TERM.
  */
 const supervised = `
+dying=
 trap : TERM HUP INT
-( trap '' TERM HUP INT; exec </dev/null >/dev/null 2>&1
-  read -r _ <&3; kill -TERM 0; sleep ${graceMs / 1000}; kill -KILL 0 ) &
+trap dying=1 USR1
+( trap '' TERM HUP INT USR1; exec </dev/null >/dev/null 2>&1
+  read -r _ <&3; kill -USR1 $$; kill -TERM 0; sleep ${graceMs / 1000}; kill -KILL 0 ) &
 /bin/sh -c "$1" 3<&-
 status=$?
+if [ -n "$dying" ]; then wait; exit $status; fi
 kill -KILL $!; wait $! 2>/dev/null
 exit $status`
 
@@ -68,12 +72,19 @@ export function startCommand(command: string, options: CommandOptions): Started 
 }
 
 function start(command: string, options: CommandOptions, stdin: 'ignore' | 'pipe'): Started & { output: () => string } {
-  const child = spawn('/bin/sh', ['-c', supervised, 'lematt', command], {
-    cwd: options.cwd,
-    env: { ...process.env, ...options.env },
-    stdio: [stdin, 'pipe', 'pipe', 'pipe'],
-    detached: true, // setsid(2): the group has the child's pid
-  })
+  let child: ChildProcess
+  try {
+    child = spawn('/bin/sh', ['-c', supervised, 'lematt', command], {
+      cwd: options.cwd,
+      env: { ...process.env, ...options.env },
+      stdio: [stdin, 'pipe', 'pipe', 'pipe'],
+      detached: true, // setsid(2): the group has the child's pid
+    })
+  } catch (error) {
+    // Some errors come at once: E2BIG, for a command line longer than the kernel takes.
+    const how = `cannot be started: ${error instanceof Error ? error.message : String(error)}`
+    return { result: Promise.resolve({ ok: false, how, output: '' }), end: () => Promise.resolve(), output: () => '' }
+  }
   const output = keepEnd(child)
   for (const stream of [child.stdin, child.stdio[3]]) stream?.on('error', () => undefined) // it is gone: `result` says so
   const end = (): Promise<void> => endGroup(child.pid)
@@ -129,6 +140,10 @@ async function endGroup(pid: number | undefined): Promise<void> {
     await new Promise(resolve => setTimeout(resolve, 20))
   }
   signalGroup(pid, 'SIGKILL')
+  // A process in an uninterruptible wait of the kernel dies later: it is not waited for.
+  for (const deadline = Date.now() + 1000; Date.now() < deadline && await groupLives(pid);) {
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
 }
 
 /** Whether a process of the group still runs. In a container whose first process reaps nobody, dead ones stay as zombies. */
