@@ -1,0 +1,147 @@
+/** The documents speak of this program: links, paths, flags, keys, examples and JSON fields are held against the code. */
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { describe, test } from 'node:test'
+import { parseArguments, usage } from '../src/args.js'
+import { assemble } from '../src/core/config.js'
+import { configKeys, sectionKeys } from '../src/core/keys.js'
+import { planJson, reportJson } from '../src/core/report.js'
+import type { Delivery, Held, Leaf, Order } from '../src/core/types.js'
+
+const root = new URL('..', import.meta.url).pathname
+const documents = ['README.md', 'CHANGELOG.md', ...readdirSync(join(root, 'docs')).filter(f => f.endsWith('.md')).map(f => `docs/${f}`)]
+const read = (file: string): string => readFileSync(join(root, file), 'utf8')
+
+const fence = /^ *```\w*\n([^]*?)^ *```$/gmu
+const blocksOf = (text: string): string[] => [...text.matchAll(fence)].map(m => m[1] ?? '')
+const spansOf = (text: string): string[] => [...text.replace(fence, '').matchAll(/`([^`\n]+(?:\n[^`\n]+)?)`/gu)].map(m => (m[1] ?? '').replace(/\s+/gu, ' '))
+
+/** The anchors that a renderer gives to the headings. */
+const anchorsOf = (text: string): string[] => [...text.replace(fence, '').matchAll(/^#+ (.*)$/gmu)]
+  .map(m => (m[1] ?? '').toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'))
+
+/** What is wrong with the links of a document. */
+function brokenLinks(file: string, text: string): string[] {
+  return [...text.replace(fence, '').matchAll(/\]\(([^)\s]+)\)/gu)].map(m => m[1] ?? '').filter(link => {
+    if (/^[a-z]+:/u.test(link)) return false
+    const [path = '', anchor] = link.split('#')
+    const target = path === '' ? file : join(dirname(file), path)
+    return !existsSync(join(root, target)) || (anchor !== undefined && !anchorsOf(read(target)).includes(anchor))
+  })
+}
+
+/** Words after `lematt` in code that the program would not take. */
+function unknownWords(text: string): string[] {
+  const lines = [...blocksOf(text).flatMap(b => b.split('\n')), ...spansOf(text)].map(line => line.replace(/#.*/u, ''))
+  return lines.flatMap(line => [...line.matchAll(/(?:^|[\s(])lematt ((?! )[^&;]*)/gu)].flatMap(([, rest = '']) => {
+    const flags = (rest.match(/--[a-z][a-z-]*/gu) ?? []).filter(flag => !new RegExp(`${flag}(?![a-z-])`, 'u').test(usage))
+    const verb = /^[a-z]+/u.exec(rest)?.[0]
+    return verb === undefined || ['check', 'plan'].includes(verb) ? flags : [verb, ...flags]
+  }))
+}
+
+const keys = new Set<string>([...configKeys, ...sectionKeys].map(k => k.name))
+/** Names in camel case, as keys have them, that are none. */
+const unknownKeys = (text: string): string[] => spansOf(text)
+  .map(span => /^([a-z]+(?:[A-Z][A-Za-z]*)+)(?::.*)?$/u.exec(span)?.[1])
+  .filter(name => name !== undefined).filter(name => !keys.has(name))
+
+/** Files of this repository that are named in code and are not there. */
+const missingPaths = (text: string): string[] => [...spansOf(text), ...blocksOf(text)]
+  .flatMap(code => code.match(/(?<![\w/~.-])(?:src|forwarder|scripts|test\/helpers|remote)\/[\w./-]*/gu) ?? [])
+  .filter(path => !existsSync(join(root, path)))
+
+describe('documents', () => {
+  for (const file of documents) {
+    const text = read(file)
+    test(`${file}: links, paths and flags are real`, () => {
+      assert.deepEqual(brokenLinks(file, text), [], 'links')
+      assert.deepEqual(missingPaths(text), [], 'paths')
+      assert.deepEqual(unknownWords(text), [], 'flags and verbs of lematt')
+    })
+    // json.md speaks of fields; each of them is looked at below.
+    if (file !== 'docs/json.md') test(`${file}: configuration keys are real`, () => assert.deepEqual(unknownKeys(text), []))
+  }
+
+  test('these tests see what is wrong', () => {
+    const wrong = '# A b\n[x](gone.md) [y](README.md#gone) `lematt --quick` `lematt undo` `reauthoriseDays: 3` `src/core/gone.ts`\n```sh\nlematt --prod --gone # --fine\n```\n'
+    assert.deepEqual(brokenLinks('README.md', wrong), ['gone.md', 'README.md#gone'])
+    assert.deepEqual(unknownWords(wrong), ['--gone', '--quick', 'undo'])
+    assert.deepEqual(unknownKeys(wrong), ['reauthoriseDays'])
+    assert.deepEqual(missingPaths(wrong), ['src/core/gone.ts'])
+  })
+
+  test('the documents name each verb and mode that the program takes', () => {
+    const all = documents.map(read).join('\n')
+    for (const line of ['lematt --test', 'lematt --prod', 'lematt check', 'lematt plan --prod', 'lematt --prod --cron']) {
+      assert.ok(all.includes(line), line)
+      assert.doesNotThrow(() => parseArguments(line.split(' ').slice(1)))
+    }
+  })
+})
+
+describe('README', () => {
+  const readme = read('README.md')
+
+  test('its three files load, without a problem or a warning', () => {
+    const part = readme.slice(readme.indexOf('### 4. The three files'), readme.indexOf('### 5.'))
+    const [domains = '', settings = '', actions = ''] = blocksOf(part)
+    const { configuration, problems, warnings } = assemble({
+      settings: { file: 'lematt.conf', text: settings }, domains: { file: 'domains', text: domains }, actions: { file: 'actions.conf', text: actions },
+    }, { directory: '/srv/lematt/conf', workingDirectory: '/srv/lematt' })
+    assert.deepEqual([problems, warnings], [[], []])
+    assert.deepEqual(configuration?.subjects.map(s => s.identifiers), [['example.com', 'www.example.com'], ['mail.example.com', 'smtp.example.com']])
+    assert.deepEqual(configuration.sections.map(s => s.name), ['default', 'mail', 'every'])
+    assert.equal(configuration.settings.challengeDropDir, '/srv/web/challenges')
+  })
+
+  test('the exit codes are those of --help', () => {
+    const table = [...readme.matchAll(/^\| ([\d, ]+) \|/gmu)].flatMap(m => (m[1] ?? '').split(', '))
+    const help = (usage.slice(usage.indexOf('exit codes:')).match(/\b\d+\b/gu) ?? [])
+    assert.ok(help.length >= 7)
+    assert.deepEqual(help.filter(code => !table.includes(code)), [])
+  })
+})
+
+describe('docs/json.md', () => {
+  const text = read('docs/json.md')
+  const described = text.slice(text.indexOf('## The plan'), text.indexOf('## The findings'))
+  const fields = [...described.matchAll(/^\| (`[^|]*) \|/gmu)].flatMap(m => [...(m[1] ?? '').matchAll(/`(\w+)`/gu)].map(f => f[1] ?? ''))
+
+  test('every field of plan and report is described, and no other', () => {
+    const produced = new Set([planJson(plan()), reportJson(report())].flatMap(fieldsOf))
+    assert.ok(produced.size > 20)
+    assert.deepEqual([...produced].filter(f => !described.includes(`\`${f}\``)), [], 'fields that are not described')
+    assert.deepEqual(fields.filter(f => !produced.has(f)), [], 'fields that do not exist')
+  })
+})
+
+/** All keys of a value and of what it holds. */
+function fieldsOf(value: unknown): string[] {
+  if (Array.isArray(value)) return value.flatMap(fieldsOf)
+  if (typeof value !== 'object' || value === null) return []
+  return Object.entries(value).flatMap(([key, inner]) => [key, ...fieldsOf(inner)])
+}
+
+const now = new Date('2026-11-21T03:00:00Z')
+const place = { file: 'domains', line: 1, column: 1 }
+const held: Held = {
+  subject: { identifiers: ['example.com'], place }, keyType: 'ec', name: 'example.com',
+  files: { key: 'k', certificate: 'c', csr: 'r', keyLinks: [], certificateLinks: [] }, key: { state: 'missing' }, certificate: { state: 'missing' },
+}
+const leaf: Leaf = { fingerprint: 'f', identifiers: ['example.com'], notBefore: now, notAfter: now, keyType: 'ec', spki: 's', issuer: 'i', serial: '1' }
+const order: Order = { held, reason: 'new', newKey: true, parked: { why: 'failed', until: now } }
+const delivery: Delivery = {
+  section: { name: 'default', prepare: [], uploadCerts: ['true'], uploadKeys: [], update: [], place },
+  steps: [{ kind: 'uploadCerts', command: 'true', key: 'uploadCerts true', certificates: [held] }], certificates: [held], reason: 'never', parked: { why: 'failed', until: now },
+}
+
+const plan = (): Parameters<typeof planJson>[0] => ({ mode: 'prod', now, orders: [order], deliveries: [delivery], warnings: [] })
+const report = (): Parameters<typeof reportJson>[0] => ({
+  mode: 'prod', started: now, ended: now, notes: [], warnings: [], failures: [],
+  orders: [{ status: 'done', order, leaf }, { status: 'failed', order, message: 'm' }, { status: 'parked', order, message: 'm' }],
+  deliveries: [
+    { status: 'done', delivery, ran: [] }, { status: 'failed', delivery, ran: [], step: 's', message: 'm' }, { status: 'parked', delivery, message: 'm' },
+  ],
+})
