@@ -1,11 +1,12 @@
 /** The account key (spec §3.2, `accountKey`): whoever has it can have certificates for every name here. */
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
 import { explained, readText, writeAtomically } from './edge/store.js'
 import { makeKey } from './edge/x509.js'
 
-/** The key in PEM, whether it was made just now, and a warning about its mode. */
+/** The key in PEM (PKCS#8), whether it was made just now, and a warning about its mode. */
 export interface AccountKey {
   readonly pem: string
   readonly made: boolean
@@ -16,7 +17,7 @@ export interface AccountKey {
 export async function accountKey(path: string): Promise<AccountKey> {
   const warning = await modeProblem(path)
   const file = await readText(path)
-  if (file.state === 'text') return { pem: file.text, made: false, ...(warning === undefined ? {} : { warning }) }
+  if (file.state === 'text') return { pem: normalizeAccountKey(file.text, `the account key ${path}`), made: false, ...(warning === undefined ? {} : { warning }) }
   if (file.state === 'unreadable') throw new OperationalError(`the account key ${path} cannot be read: ${file.why}; make it readable for the user that runs lematt`)
   const directory = await stat(dirname(path)).catch(() => undefined)
   if (directory?.isDirectory() !== true) throw new OperationalError(`the account key ${path} is missing, and so is its directory: make the directory (0700) and run again`)

@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import { access, lstat, readdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { modeProblem } from './account.js'
+import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
 import { due } from './core/renewal.js'
 import { count } from './core/text.js'
@@ -60,6 +61,7 @@ async function checkAccountKey(path: string): Promise<Finding[]> {
         : { level: 'error', text: `the account key ${path} is missing, and so is its directory: make the directory (0700)` }]
     }
     const { keyType } = readKey(file.text)
+    if (keyType !== 'other') normalizeAccountKey(file.text, `the account key ${path}`)
     return keyType === 'other'
       ? [{ level: 'error', text: `the account key ${path} is neither RSA nor EC: make one, or remove it and let lematt make one` }]
       : [...findings, { level: 'ok', text: `account key ${path} (${keyType})` }]

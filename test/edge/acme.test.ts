@@ -139,7 +139,7 @@ test('account keys and directory URLs that cannot work are refused before anythi
     })
   }
   const pem = (key: ReturnType<typeof createPrivateKey>) => key.export({ type: 'pkcs8', format: 'pem' }).toString()
-  await refused({ accountKeyPem: '' }, /accountKey holds no PEM private key/u)
+  await refused({ accountKeyPem: '' }, /accountKey is empty/u)
   await refused({ accountKeyPem: good.replace(/\n[A-Za-z0-9+/=]{10}/u, '\nAAAAAAAAAA') }, /accountKey is damaged/u)
   await refused({ accountKeyPem: pem(generateKeyPairSync('ed25519').privateKey) }, /ed25519/u)
   await refused({ accountKeyPem: pem(generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey) }, /rsa 1024/u)
