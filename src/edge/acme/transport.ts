@@ -71,7 +71,8 @@ export function openTransport(options: TransportOptions): Transport {
       request.once('socket', () => {
         timer = setTimeout(() => fail(new AcmeProblem({
           type: 'timeout', status: 0,
-          detail: `no answer from ${cleanLine(url)} in ${options.requestTimeoutMs / 1000} s`,
+          detail: `no answer from ${cleanLine(url)} in ${options.requestTimeoutMs / 1000} s; check the network and the `
+            + 'firewalls on the way, and whether the ACME server has an outage',
         })), options.requestTimeoutMs)
       })
       request.on('error', (error: NodeJS.ErrnoException) => fail(connectionFailed(url, error)))
