@@ -4,7 +4,7 @@ import { keyTypesOf } from './core/actions.js'
 import { certificateFiles, fileTag, nameInStore, storedNames } from './core/names.js'
 import { cleanLine } from './core/text.js'
 import type { CertificateFiles, Configuration, Held, KeyType, Mode, Observed, Subject } from './core/types.js'
-import { certificateEntries, readText, type StorePaths } from './edge/store.js'
+import { certificateEntries, readStored, type StorePaths } from './edge/store.js'
 import { readKey, readLeaf } from './edge/x509.js'
 
 /** How many files are read at once: enough to hide the disk, few enough for any limit of open files. */
@@ -47,7 +47,7 @@ async function readSlot(slot: Slot, paths: StorePaths): Promise<Held> {
 }
 
 async function observed<T>(path: string, read: (pem: string) => T): Promise<Observed<T>> {
-  const file = await readText(path)
+  const file = await readStored(path)
   if (file.state !== 'text') return file
   try {
     return { state: 'read', ...read(file.text) }
