@@ -50,7 +50,8 @@ export async function run(context: RunContext): Promise<RunResult> {
 
     // The disk is the truth, not memory.
     const after = await observe(configuration, mode, paths)
-    notes.push(...await syncLinks(paths, after.map(h => h.files)))
+    const links = await syncLinks(paths, after.map(h => h.files))
+    notes.push(...links.notes)
     for (const text of notes) listen({ type: 'note', text })
     let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, clock()), configuration, after)
     await keep.failures(kept)
@@ -62,7 +63,7 @@ export async function run(context: RunContext): Promise<RunResult> {
     await keep.failures(kept)
 
     const report = {
-      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures: keep.problems(),
+      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures: [...links.failures, ...keep.problems()],
       warnings: standingWarnings(configuration, after),
     }
     return { report, bugs: issued.bugs }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { certificateFiles, subjectName } from '../../src/core/names.js'
@@ -35,16 +35,17 @@ function links(directory: string): string[] {
 test('each name of a combined subject has relative links in both directories; a second run changes nothing', async t => {
   const paths = await temporaryStore(t)
   const [files] = filesOf('a.example *.a.example b.example') as [CertificateFiles]
-  assert.deepEqual(await syncLinks(paths, [files]), [], 'nothing issued, nothing linked')
+  const nothing = { notes: [], failures: [] }
+  assert.deepEqual(await syncLinks(paths, [files]), nothing, 'nothing issued, nothing linked')
   issue(paths, files)
-  assert.equal((await syncLinks(paths, [files])).length, 6)
+  assert.deepEqual(await syncLinks(paths, [files]), nothing, 'a link made is no news')
   const target = 'a.example__wildcard.a.example_b.example'
   const expected = [`_wildcard.a.example -> ${target}`, `a.example -> ${target}`, `b.example -> ${target}`]
   assert.equal(subjectName(subject('a.example *.a.example b.example')), target)
   assert.deepEqual(links(paths.key), expected)
   assert.deepEqual(links(paths.certificate), expected)
   assert.equal(readFileSync(join(paths.key, 'b.example-key.prime256v1.pem'), 'utf8'), `key of ${files.key}`)
-  assert.deepEqual(await syncLinks(paths, [files]), [])
+  assert.deepEqual(await syncLinks(paths, [files]), nothing)
   assert.deepEqual(hidden(paths), [])
 })
 
@@ -73,7 +74,8 @@ test('links of dropped names go; those of a subject that is gone stay', async t 
   await syncLinks(paths, before)
   const after = filesOf('a.example b.example', 'l.example n.example > web')
   issue(paths, ...after)
-  const changes = await syncLinks(paths, after)
+  const { notes: changes, failures } = await syncLinks(paths, after)
+  assert.deepEqual(failures, [])
   assert.deepEqual(links(paths.key), [
     'a.example -> a.example_b.example', 'b.example -> a.example_b.example', 'l.example -> web', 'n.example -> web',
     'x.example -> x.example_y.example', 'y.example -> x.example_y.example',
@@ -87,7 +89,8 @@ test('a regular file that nobody owns any more moves to previous/; one of anothe
   issue(paths, ...filesOf('b.example', 'c.example'))
   const after = filesOf('a.example b.example c.example', 'c.example')
   issue(paths, after[0] as CertificateFiles)
-  const changes = await syncLinks(paths, after)
+  const { notes: changes, failures } = await syncLinks(paths, after)
+  assert.deepEqual(failures, [])
   assert.deepEqual(links(paths.key), ['a.example -> a.example_b.example_c.example', 'b.example -> a.example_b.example_c.example'])
   assert.equal(readFileSync(join(paths.previous, 'b.example-key.prime256v1.pem'), 'utf8'), 'key of b.example-key.prime256v1.pem')
   assert.equal(readFileSync(join(paths.key, 'c.example-key.prime256v1.pem'), 'utf8'), 'key of c.example-key.prime256v1.pem')
@@ -120,4 +123,20 @@ test('a crash while linking leaves a temp link, which the next start clears up w
   assert.equal(readFileSync(join(paths.key, files.key), 'utf8'), `key of ${files.key}`)
   await syncLinks(paths, [files])
   assert.equal(links(paths.key).length, 2)
+})
+
+test('a link that cannot be made is named, and the others are made all the same', async t => {
+  const paths = await temporaryStore(t)
+  const [files] = filesOf('a.example b.example c.example') as [CertificateFiles]
+  issue(paths, files)
+  const [, blocked = ''] = files.keyLinks
+  writeFileSync(join(paths.key, blocked), 'an old key')
+  mkdirSync(join(paths.previous, blocked, 'something'), { recursive: true })
+  const { failures, notes } = await syncLinks(paths, [files])
+  assert.equal(failures.length, 1)
+  assert.ok(failures[0]?.startsWith(`cannot link ${join(paths.key, blocked)}: a directory stands in its place`), failures[0])
+  assert.deepEqual(notes, [])
+  assert.equal(readFileSync(join(paths.key, blocked), 'utf8'), 'an old key')
+  assert.equal(links(paths.key).length, 2)
+  assert.equal(links(paths.certificate).length, 3)
 })
