@@ -130,4 +130,10 @@ function codeFor(error: unknown): number {
 // A reader that went away (`lematt … | head`) is no reason to stop in the middle of a night.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 
+// What nobody waited for is a bug like any other. Nothing more can be relied on: the next run tidies up.
+process.on('uncaughtException', error => {
+  reportBug(error)
+  process.exit(bugCode)
+})
+
 process.exitCode = await main(process.argv.slice(2)).catch(codeFor)

@@ -72,9 +72,12 @@ export function preparations({ configuration, mode, workingDirectory, signal }: 
   }
 
   return {
-    start: (subject, identifier) => ({
-      failed: Promise.race([...commandsFor(subject, identifier).map(({ command, section }) => run(command, section).failed), new Promise<never>(() => undefined)]),
-    }),
+    start(subject, identifier) {
+      const started = commandsFor(subject, identifier).map(({ command, section }) => run(command, section).failed)
+      const failed = Promise.race([...started, new Promise<never>(() => undefined)])
+      failed.catch(() => undefined) // it may fail before anybody waits for it, or when nobody does any more
+      return { failed }
+    },
     done(subject) {
       for (const [command, users] of needs) {
         if (!users.delete(subject) || users.size > 0) continue

@@ -43,15 +43,18 @@ async function validate(authorization: AcmeAuthorization, context: ValidateConte
   const challenge = usableChallenge(authorization)
   const expected = acme.keyAuthorization(challenge.token)
   const { failed } = prepared.start(subject, identifier)
+  // Who has lost the race against a failed prepare command does not go on in the background.
+  const over = new AbortController()
   try {
     await solver.present(challenge.token, expected)
     if (settings.challengeCheck) {
       // Costs nothing at the CA, where five failed validations an hour are all we have.
-      const seen = await Promise.race([waitForChallenge(identifier, challenge.token, expected, { signal }), failed])
+      const seen = await Promise.race([waitForChallenge(identifier, challenge.token, expected, { signal: AbortSignal.any([signal, over.signal]) }), failed])
       if (!seen.ok) throw new OperationalError(`${identifier}: the challenge cannot be fetched from here, so the CA was not asked: ${seen.url}: ${seen.found}`)
     }
     await Promise.race([validated(authorization, challenge, expected, context), failed])
   } finally {
+    over.abort()
     await solver.cleanUp(challenge.token)
   }
 }

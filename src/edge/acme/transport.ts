@@ -39,12 +39,15 @@ export interface Transport {
    */
   retrying<T>(attempt: () => Promise<T>): Promise<T>
   pause(milliseconds: number): Promise<void>
+  /** Ends every request and every wait. */
   close(): void
 }
 
 /** Opens nothing yet. Throws `OperationalError` when the extra roots are not PEM certificates. */
 export function openTransport(options: TransportOptions): Transport {
-  const { signal } = options
+  // Also what nobody waits for any more (a validation whose prepare command failed) must end with close.
+  const closing = new AbortController()
+  const signal = AbortSignal.any([options.signal, closing.signal])
   // Every request and wait listens on it while it lasts: dozens at once are no leak, and no warning is due.
   setMaxListeners(0, signal)
   // One context for all connections: reading the 140 roots takes milliseconds each time.
@@ -124,7 +127,12 @@ export function openTransport(options: TransportOptions): Transport {
     }
   }
 
-  return { exchange, retrying, pause, close: () => agent.destroy() }
+  function close(): void {
+    closing.abort(new OperationalError('the connection to the ACME server was closed'))
+    agent.destroy()
+  }
+
+  return { exchange, retrying, pause, close }
 }
 
 function triesMore(problem: AcmeProblem): number {
