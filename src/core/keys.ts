@@ -80,8 +80,8 @@ export const configKeys = [
   },
   {
     name: 'caBundle', form: 'file', fallback: 'unset',
-    meaning: 'PEM certificates of CAs that are trusted, besides the system\'s, for the connection to the ACME server '
-      + 'itself: needed for a CA inside the organisation.',
+    meaning: 'PEM certificates of CAs that are trusted, besides those that Node.js brings, for the connection '
+      + 'to the ACME server itself: needed for a CA inside the organisation.',
   },
   {
     name: 'contact', form: 'mail addresses', fallback: 'unset',

@@ -113,6 +113,9 @@ export function ruleWarning(leaf: Leaf, settings: RenewalSettings): string | und
   }
   if (settings.reauthorizeDays === undefined) return undefined
   const { ms, cut } = reauthorizeWindow(leaf, settings.reauthorizeDays)
+  if (settings.reauthorizeDays > 0 && settings.reauthorizeDays < 2) {
+    return `reauthorizeDays: ${settings.reauthorizeDays} leaves a nightly run one try or none before expiry; give it a week`
+  }
   return cut ? `reauthorizeDays: ${settings.reauthorizeDays} is cut to ${formatDays(ms)} for a lifetime of ${lifetime}, else it would be reissued every night` : undefined
 }
 

@@ -118,7 +118,7 @@ export function isEventful(report: Report): boolean {
   return report.orders.length > 0 || report.deliveries.length > 0 || report.notes.length > 0 || report.failures.length > 0
 }
 
-// --- JSON (docs/configuration.md describes it; `version` changes when a field changes its meaning) ---
+// --- JSON (docs/json.md describes it; `version` changes when a field changes its meaning) ---
 
 const certificateJson = (held: Held): object => ({ name: held.name, keyType: held.keyType, identifiers: held.subject.identifiers })
 const parkedJson = (parked: Order['parked']): object => (parked === undefined ? {} : { parked: { why: parked.why, ...(parked.until === undefined ? {} : { until: parked.until.toISOString() }) } })

@@ -130,8 +130,8 @@ function parsePath(value: Value, workingDirectory: string): Parsed<string> {
 }
 
 function parseTag(value: Value): Parsed<string> {
-  if (/^[a-z0-9][a-z0-9._-]{0,49}$/iu.test(value.text)) return { ok: true, value: value.text }
-  return bad(value, `${quote(value.text)} cannot be a tag: it stands in file names, so up to 50 letters, digits, `
+  if (/^[a-z0-9][a-z0-9._-]{0,29}$/iu.test(value.text)) return { ok: true, value: value.text }
+  return bad(value, `${quote(value.text)} cannot be a tag: it stands in file names, so up to 30 letters, digits, `
     + '".", "_" and "-" can be in it, and it begins with a letter or digit')
 }
 

@@ -130,8 +130,11 @@ export interface KeyFacts {
   readonly spki: string
 }
 
-/** `missing`, or `unreadable` with why, or what was read. */
-export type Observed<T> = { readonly state: 'missing' } | { readonly state: 'unreadable'; readonly why: string } | ({ readonly state: 'read' } & T)
+/**
+ * `missing`, or `unreadable` with why, or what was read. `denied`: what stands there is not damaged, but we may not (or the
+ * disk could not) read it, so it is no reason for a new one.
+ */
+export type Observed<T> = { readonly state: 'missing' } | { readonly state: 'unreadable'; readonly why: string; readonly denied?: boolean } | ({ readonly state: 'read' } & T)
 
 /** One certificate slot of the store: a subject × key type with the files that it uses. */
 export interface Held {

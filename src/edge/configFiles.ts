@@ -80,7 +80,7 @@ async function shownFrom(cwd: string): Promise<(file: string) => string> {
 function pathProblem(directory: string): string | undefined {
   const odd = /[^\p{L}\p{M}\p{N}._/+@%=,:-]/u.exec(directory)?.[0]
   if (odd === undefined) return undefined
-  return `the path of the configuration holds "${cleanLine(odd) || 'a blank'}", which shells take for something else; `
+  return `the path of the configuration holds ${cleanLine(odd) === '' ? 'a blank' : `"${cleanLine(odd)}"`}, which shells take for something else; `
     + 'move it where only letters, digits and ._/+@%=,:- are in the path'
 }
 

@@ -1,5 +1,5 @@
 /** The store on disk: one door to its parts. */
-import { lstat, readdir, readFile } from 'node:fs/promises'
+import { lstat, readdir, readFile, stat } from 'node:fs/promises'
 import type { StorePaths } from './store/paths.js'
 
 export { makeStore, storePaths, type StorePaths } from './store/paths.js'
@@ -11,16 +11,22 @@ export { lockHolder, takeLock } from './store/lock.js'
 export { explained, writeAtomically } from './store/atomic.js'
 
 /** What became of reading one file of the store. */
-export type FileText = { readonly state: 'missing' } | { readonly state: 'unreadable'; readonly why: string } | { readonly state: 'text'; readonly text: string }
+export type FileText = { readonly state: 'missing' } | { readonly state: 'unreadable'; readonly why: string; readonly denied?: boolean } | { readonly state: 'text'; readonly text: string }
 
-/** Reads a PEM file whole; one over a megabyte is none of ours. */
+/** A PEM file over a megabyte is none of ours. */
+const largest = 1_000_000
+
+/** Reads a PEM file whole. `denied` when it may be sound but could not be read: permission, or an error of the disk. */
 export async function readText(path: string): Promise<FileText> {
   try {
-    const text = await readFile(path, 'utf8')
-    return text.length > 1_000_000 ? { state: 'unreadable', why: 'larger than a megabyte' } : { state: 'text', text }
+    const { size } = await stat(path)
+    if (size > largest) return { state: 'unreadable', why: 'larger than a megabyte' }
+    return { state: 'text', text: await readFile(path, 'utf8') }
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return { state: 'missing' }
-    return { state: 'unreadable', why: error instanceof Error ? error.message : String(error) }
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    if (code === 'ENOENT') return { state: 'missing' }
+    const why = error instanceof Error ? error.message : String(error)
+    return { state: 'unreadable', why, ...(['EACCES', 'EPERM', 'EIO', 'EMFILE', 'ENFILE'].includes(code) ? { denied: true } : {}) }
   }
 }
 

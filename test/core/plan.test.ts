@@ -23,6 +23,15 @@ describe('orders', () => {
     ])
   })
 
+  test('a file that may not be read is no reason for a new certificate: the order waits and says why', () => {
+    const denied = { state: 'unreadable', why: 'EACCES: permission denied, open /k', denied: true } as const
+    const damaged = { state: 'unreadable', why: 'no PEM' } as const
+    const inventory = [held('a.example', { key: denied }), held('b.example', { certificate: denied }), held('c.example', { key: damaged })]
+    const orders = planOrders({ configuration: of, inventory, state: empty, now, narrowing: { only: new Set(['a.example', 'b.example', 'c.example']), force: true } })
+    assert.deepEqual(orders.map(o => [o.held.name, o.parked !== undefined]), [['a.example', true], ['b.example', true], ['c.example', false]])
+    assert.match(orders[0]?.parked?.why ?? '', /permission denied, open \/k: the file may be sound.*chown/u)
+  })
+
   test('--only takes a label, a NAME or any identifier, --force reissues what is not due', () => {
     const labelled = held('', { subject: subject('a.example b.example', 'web1') })
     const inventory = [labelled, held('c.example d.example'), held('e.example')]
