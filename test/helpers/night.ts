@@ -72,7 +72,7 @@ export class Night {
   }
 
   /** Writes `domains`, and lets every name that stands in it (in full) lead to the central host. */
-  async domains(text: string, names = text.match(/[a-z0-9*-]+(?:\.[a-z0-9-]+)+/gu) ?? []): Promise<void> {
+  async domains(text: string, names: readonly string[] = text.match(/[a-z0-9*-]+(?:\.[a-z0-9-]+)+/gu) ?? []): Promise<void> {
     this.write('domains', text)
     await Promise.all([...new Set(names)].map(name => this.lab.dns.set(name, [this.lab.address])))
   }
