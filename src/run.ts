@@ -48,8 +48,9 @@ export async function run(context: RunContext): Promise<RunResult> {
     const orders = planOrders({ configuration, inventory: before, state, now: started, narrowing })
     const issued = await issue(orders, { ...context, paths })
 
-    // The disk is the truth, not memory.
-    const after = await observe(configuration, mode, paths)
+    // The disk is the truth, not memory; where nothing was ordered it has not changed since.
+    const ordered = orders.some(order => order.parked === undefined)
+    const after = ordered ? await observe(configuration, mode, paths) : before
     const links = await syncLinks(paths, after.map(h => h.files))
     notes.push(...links.notes)
     for (const text of notes) listen({ type: 'note', text })
