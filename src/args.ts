@@ -29,7 +29,7 @@ export const usage = `usage: lematt --test|--prod [options]         issue what i
   --cron             silent unless something changed or failed
   --parallel N       subjects in progress at once (default: \`parallel\` of lematt.conf, 16)
   --dry-run          the same as plan
-  --only NAME...     only the subjects with these names or labels; earlier failures do not hold them back
+  --only NAME...     only subjects with these names or labels, also when they failed lately
   --force            with --only: reissue also what is not due
   --json             print the plan or the report as JSON
   --verbose          print each step and its output

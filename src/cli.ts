@@ -72,7 +72,8 @@ async function night(args: Arguments, mode: Mode, configuration: Configuration):
     throw error
   } finally {
     show.close()
-    await log?.close()
+    const incomplete = await log?.close()
+    if (incomplete !== undefined) process.stderr.write(`lematt: ${incomplete}\n`)
   }
 }
 

@@ -39,7 +39,8 @@ export function openShow(options: ShowOptions, stdout: NodeJS.WriteStream, env: 
   const print = (line: string): void => void stdout.write(`${clean(line)}\n`)
   if (options.json) return { listen: () => undefined, end: report => print(JSON.stringify(reportJson(report), null, 2)), close: () => undefined }
   if (options.cron) return onPaper(options, print, true)
-  return stdout.isTTY ? onScreen(options, stdout, env) : onPaper(options, print, false)
+  // A dumb terminal cannot take a line back.
+  return stdout.isTTY && env['TERM'] !== 'dumb' ? onScreen(options, stdout, env) : onPaper(options, print, false)
 }
 
 function onPaper({ verbose }: ShowOptions, print: (line: string) => void, cron: boolean): Show {

@@ -24,10 +24,12 @@ export function openLive(stream: WriteStream): Live {
 
   const erase = (): string => (drawn === 0 ? '' : `\u001b[${drawn}A\r${eraseBelow}`)
   function draw(above = ''): void {
-    const room = Math.max(1, stream.rows - 2)
+    // A terminal that does not know its size says 0.
+    const room = Math.max(1, (stream.rows || 24) - 2)
+    const width = Math.max(20, (stream.columns || 80) - 1)
     const all = [...lines.values()]
     const shown = all.length <= room ? all : [...all.slice(0, room - 1), `… and ${all.length - room + 1} more`]
-    const text = shown.map(line => `${cleanLine(line, Math.max(20, stream.columns - 1))}\n`).join('')
+    const text = shown.map(line => `${cleanLine(line, width)}\n`).join('')
     stream.write(`${hideCursor}${erase()}${above}${text}`)
     drawn = shown.length
   }
