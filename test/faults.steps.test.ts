@@ -39,14 +39,14 @@ describe('steps that misbehave', { skip: labSkip(), concurrency: false }, () => 
     assert.equal(code, 1)
     assert.match(stdout, /^failed: \[default\] 2 certificates: update "echo before; sleep 1000; echo after": no end after 1 s \(commandTimeout\)\nbefore$/mu)
     assert.doesNotMatch(stdout, /^after$/mu)
-    assert.ok(seconds < 5, `${seconds} s`)
+    assert.ok(seconds < 10, `${seconds} s`)
   })
 
   test('one that ignores TERM, and whose children do, is killed 5 s later', async () => {
     const { code, stdout, seconds } = await withStep('trap "" TERM HUP INT; (trap "" TERM; sleep 1000) & sleep 1000; sleep 1000')
     assert.equal(code, 1)
     assert.match(stdout, /no end after 1 s \(commandTimeout\)/u)
-    assert.ok(seconds > 5 && seconds < 12, `${seconds} s`)
+    assert.ok(seconds > 5 && seconds < 20, `${seconds} s`)
   })
 
   test('one that leaves a child in the background, holding its pipes, is not waited for when it went well', async () => {
@@ -91,7 +91,7 @@ describe('steps that misbehave', { skip: labSkip(), concurrency: false }, () => 
 
   test('one that a signal ends, one that is no command, one that fails in the middle of its section', async () => {
     assert.match((await withStep('kill -KILL $$')).stdout, /killed by SIGKILL/u)
-    assert.match((await withStep('no-such-program --x')).stdout, /exit status 127\n.*no-such-program.*not found/u)
+    assert.match((await withStep('no-such-program --x')).stdout, /exit status 127\n.*no-such-program.*(?:not found|Permission denied)/u)
     rmSync(record(), { force: true })
     night.actions(`[default]\nuploadCerts: ["echo certs >> ${record()}", "false", "echo never >> ${record()}"]\nuploadKeys: ["echo never >> ${record()}"]\nupdate: ["echo never >> ${record()}"]\n`)
     const ran = await night.lematt(['--test'])
