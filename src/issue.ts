@@ -10,7 +10,7 @@ import { parkedMessage, title } from './core/report.js'
 import { cleanLine } from './core/text.js'
 import type { Configuration, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
 import { openAcme, type Acme } from './edge/acme.js'
-import { dropDirectory, listener, type Solver } from './edge/challenge.js'
+import { checkDropDirectory, dropDirectory, listener, type Solver } from './edge/challenge.js'
 import { forgetTokens, noteTokens, readText, savePair, type StorePaths } from './edge/store.js'
 import { checkIssued, makeCsr, makeKey, readKey } from './edge/x509.js'
 import { preparations, type Preparations } from './prepare.js'
@@ -109,6 +109,7 @@ class IssueRun {
     const { challengeListen, challengeDropDir } = this.context.configuration.settings
     if (challengeListen !== undefined) return listener(challengeListen)
     const { paths, listen } = this.context
+    await checkDropDirectory(challengeDropDir ?? '')
     return dropDirectory(challengeDropDir ?? '', text => listen({ type: 'warning', text }), files => noteTokens(paths.state, files))
   }
 

@@ -35,6 +35,7 @@ export async function run(context: RunContext): Promise<RunResult> {
   const { configuration, mode, narrowing, clock, listen } = context
   const started = clock()
   const paths = storePaths(configuration.directory, mode)
+  if (narrowing.only !== undefined) requireKnown(await observe(configuration, mode, paths), narrowing)
   await makeStore(paths)
   const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
   try {
@@ -44,7 +45,6 @@ export async function run(context: RunContext): Promise<RunResult> {
     const keep = keeper(paths.state)
 
     const before = await observe(configuration, mode, paths)
-    requireKnown(before, narrowing)
     const orders = planOrders({ configuration, inventory: before, state, now: started, narrowing })
     const issued = await issue(orders, { ...context, paths })
 

@@ -57,7 +57,7 @@ function parkedOrder(held: Held, state: State, now: Date, narrowing: Narrowing):
   const denied = [held.key, held.certificate].find(file => file.state === 'unreadable' && file.denied === true)
   if (denied?.state === 'unreadable') {
     // One run as root leaves files of root: to reissue everything for that would use up the CA's limits.
-    return { why: `${denied.why}: the file may be sound, so no new one is had for it; make it readable (chown) for the user that runs lematt` }
+    return { why: `${denied.why}: no new certificate is had while this stands in its place; make it readable (chown) for the user that runs lematt, or move it away` }
   }
   const bar = state.accountBar
   const barred = bar === undefined ? undefined : future(new Date(bar.until), now)

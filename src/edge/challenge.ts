@@ -3,7 +3,8 @@
  * listener of our own.
  */
 import { randomBytes } from 'node:crypto'
-import { open, rename, unlink } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, open, rename, unlink } from 'node:fs/promises'
 import http from 'node:http'
 import { join } from 'node:path'
 import { isToken } from '../core/acmeMessages.js'
@@ -74,6 +75,19 @@ export function dropDirectory(
       users.clear()
       await Promise.all(tokens.map(remove))
     },
+  }
+}
+
+/**
+ * Looks whether files can be put into the directory: before the first order, for an order whose challenges cannot be
+ * answered is spent for nothing. @throws OperationalError with the remedy
+ */
+export async function checkDropDirectory(directory: string): Promise<void> {
+  try {
+    // The dot asks for a directory.
+    await access(`${directory}/.`, constants.W_OK | constants.X_OK)
+  } catch (error) {
+    throw new OperationalError(whyNotDropped(directory, error as NodeJS.ErrnoException), { cause: error })
   }
 }
 

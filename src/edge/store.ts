@@ -16,17 +16,21 @@ export type FileText = { readonly state: 'missing' } | { readonly state: 'unread
 /** A PEM file over a megabyte is none of ours. */
 const largest = 1_000_000
 
-/** Reads a PEM file whole. `denied` when it may be sound but could not be read: permission, or an error of the disk. */
+/**
+ * Reads a PEM file whole. `denied` when it may be sound but could not be read (permission, an error of the disk), and when
+ * what stands there could not be replaced by a file either (a directory).
+ */
 export async function readText(path: string): Promise<FileText> {
   try {
-    const { size } = await stat(path)
-    if (size > largest) return { state: 'unreadable', why: 'larger than a megabyte' }
+    const found = await stat(path)
+    if (found.isDirectory()) return { state: 'unreadable', why: `${path} is a directory`, denied: true }
+    if (found.size > largest) return { state: 'unreadable', why: 'larger than a megabyte' }
     return { state: 'text', text: await readFile(path, 'utf8') }
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : ''
     if (code === 'ENOENT') return { state: 'missing' }
     const why = error instanceof Error ? error.message : String(error)
-    return { state: 'unreadable', why, ...(['EACCES', 'EPERM', 'EIO', 'EMFILE', 'ENFILE'].includes(code) ? { denied: true } : {}) }
+    return { state: 'unreadable', why, ...(['EACCES', 'EPERM', 'EIO', 'ELOOP', 'EMFILE', 'ENFILE'].includes(code) ? { denied: true } : {}) }
   }
 }
 

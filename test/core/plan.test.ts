@@ -29,7 +29,7 @@ describe('orders', () => {
     const inventory = [held('a.example', { key: denied }), held('b.example', { certificate: denied }), held('c.example', { key: damaged })]
     const orders = planOrders({ configuration: of, inventory, state: empty, now, narrowing: { only: new Set(['a.example', 'b.example', 'c.example']), force: true } })
     assert.deepEqual(orders.map(o => [o.held.name, o.parked !== undefined]), [['a.example', true], ['b.example', true], ['c.example', false]])
-    assert.match(orders[0]?.parked?.why ?? '', /permission denied, open \/k: the file may be sound.*chown/u)
+    assert.match(orders[0]?.parked?.why ?? '', /permission denied, open \/k: no new certificate .*chown/u)
   })
 
   test('--only takes a label, a NAME or any identifier, --force reissues what is not due', () => {
