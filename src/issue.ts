@@ -8,7 +8,7 @@ import { limitOf } from './core/limits.js'
 import type { Bar } from './core/memory.js'
 import { parkedMessage, title } from './core/report.js'
 import { cleanLine } from './core/text.js'
-import type { Configuration, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
+import type { Configuration, KeyType, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
 import { openAcme, type Acme } from './edge/acme.js'
 import { checkDropDirectory, dropDirectory, listener, type Solver } from './edge/challenge.js'
 import { forgetTokens, noteTokens, readText, savePair, type StorePaths } from './edge/store.js'
@@ -67,6 +67,11 @@ class IssueRun {
   bar: Bar | undefined
   /** The order that met the bar first, and whose outcome tells of it. */
   private barredBy: Order | undefined
+  /**
+   * Keys are made on the same four threads on which Node looks up names and reads files: with all of them busy for
+   * seconds on a small machine, challenges would time out.
+   */
+  private readonly keys = new PQueue({ concurrency: 2 })
 
   constructor(private readonly context: IssueContext) {}
 
@@ -199,7 +204,7 @@ class IssueRun {
 
     doing('ordering')
     // A new key stays in memory until its certificate is here; it is made while the CA thinks.
-    const key = order.newKey ? makeKey(keyType, settings) : this.keptKey(join(paths.key, files.key))
+    const key = order.newKey ? this.newKey(keyType) : this.keptKey(join(paths.key, files.key))
     key.catch(() => undefined)
     const acmeOrder = await acme.newOrder(subject.identifiers)
     const authorizations = await Promise.all(acmeOrder.authorizations.map(url => acme.authorization(url)))
@@ -216,6 +221,14 @@ class IssueRun {
     const leaf = checkIssued(certificate, { identifiers: subject.identifiers, spki: readKey(keyPem).spki, now: clock() })
     await savePair(paths, files, { ...(order.newKey ? { key: keyPem } : {}), certificate, csr: csr.pem })
     return leaf
+  }
+
+  private newKey(keyType: KeyType): Promise<string> {
+    const { configuration: { settings }, signal } = this.context
+    return this.keys.add(() => {
+      signal.throwIfAborted()
+      return makeKey(keyType, settings)
+    })
   }
 
   private async keptKey(path: string): Promise<string> {
