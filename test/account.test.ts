@@ -104,6 +104,27 @@ describe('the account key', { skip: labSkip() }, () => {
     faulty.settings({ keyTypes: 'ec' })
   })
 
+  test('not to be read by the user that runs lematt', async (t) => {
+    const program = [process.execPath, new URL('../dist/src/cli.js', import.meta.url).pathname]
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--']
+    const can = await night.lab.run('setpriv', [...user, program[0] ?? '', program[1] ?? '', '--version'])
+    if (can.code !== 0) {
+      t.skip('needs root, and a checkout that other users can read')
+      return
+    }
+    chmodSync(night.lab.dir, 0o711)
+    await must('chown', ['-R', '65534:65534', night.conf, night.challenges])
+    writeFileSync(key, good)
+    chmodSync(key, 0o600)
+    const ran = await night.lab.run('setpriv', [...user, ...program, '--test', '--config', night.conf], { cwd: night.conf })
+    await must('chown', ['-R', 'root:root', night.conf, night.challenges])
+    assert.equal(ran.code, 1, ran.stdout + ran.stderr)
+    assert.match(ran.stdout, new RegExp(`^failed: new\\.example\\.com ec: the account key ${key} cannot be read: .*EACCES.*; `
+      + 'make it readable for the user that runs lematt$', 'mu'))
+    assert.deepEqual(faulty.proxy.seen, [])
+    assert.deepEqual(store(night), held)
+  })
+
   test('readable by others: a warning with its remedy, and the run goes on with the same account', async () => {
     chmodSync(key, 0o644)
     const { code, stdout } = await night.lematt(['--test'])

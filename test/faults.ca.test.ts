@@ -116,6 +116,49 @@ describe('faults of a CA', { skip: labSkip(), concurrency: 2 }, () => {
       assert.match(later.stdout, /2 issued, 1 delivered \(/u)
     })
 
+    test('a limit between EC and RSA: what was issued is delivered, the rest follows', async () => {
+      await night.domains('held.example.com\nhalf.example.com\n')
+      const before = lines(record()).length
+      faulty.proxy.use((request) => request.nth === 1 ? undefined : refusing(asksFor('half.example.com'), {
+        status: 429, type: 'rateLimited', retryAfter: 3600, detail: 'too many new orders (300)',
+      })(request))
+      const first = await night.lematt(['--test'])
+      assert.equal(first.code, 1)
+      assert.match(first.stdout, /^issued: half\.example\.com ec by/mu)
+      assert.match(first.stdout, /^failed: half\.example\.com rsa: too many new orders/mu)
+      assert.match(first.stdout, /^1 issued, 1 delivered, 1 failed/mu)
+      const [certs = '', ...others] = lines(record()).slice(before)
+      assert.match(certs, /^certs \S+\/half\.example\.com-cert-combined\.prime256v1\.test\.pem$/u)
+      assert.deepEqual(others, ['update half.example.com', 'second'])
+      assert.deepEqual(night.files('test', 'key').filter(file => file.startsWith('half')).length, 1, 'a key without its certificate')
+      night.assertWhole()
+      faulty.proxy.use()
+      const later = await night.lematt(['--test'], { env: clockOff(hour + 60_000) })
+      assert.equal(later.code, 0, later.stdout)
+      assert.match(later.stdout, /^1 issued, 1 delivered/mu)
+      assert.deepEqual(faulty.ordered(), ['half.example.com'])
+      assert.match(lines(record()).at(-3) ?? '', /half\.example\.com-cert-combined\.rsa2048/u)
+    })
+
+    test('429 for the account itself bars all of it as well', async () => {
+      await night.domains('held.example.com\nonemore.example.com\n')
+      faulty.proxy.use(refusing(({ path }) => path === '/sign-me-up', {
+        status: 429, type: 'rateLimited', retryAfter: 1800, detail: 'too many registrations for this IP',
+      }))
+      const first = await night.lematt(['--test'])
+      assert.equal(first.code, 1)
+      assert.match(first.stdout, /^failed: onemore\.example\.com ec: too many registrations for this IP \(rateLimited\)$/mu)
+      assert.match(first.stdout, /^parked: onemore\.example\.com rsa: not tried, for the same reason as onemore\.example\.com ec$/mu)
+      assert.deepEqual(faulty.ordered(), [])
+      faulty.proxy.use()
+      const again = await night.lematt(['--test'])
+      assert.equal(again.code, 1)
+      assert.match(again.stdout, /^parked: onemore\.example\.com ec: until \S+ \S+ UTC: too many registrations/mu)
+      assert.deepEqual(faulty.proxy.seen, [])
+      assert.equal((await night.lematt(['--test'], { env: clockOff(hour / 2 + 60_000) })).code, 0)
+      night.assertWhole()
+    })
+
     test('503 with Retry-After 2 is waited for', async () => {
       await night.domains('held.example.com\nbusy.example.com\n')
       faulty.proxy.use((request) => request.nth > 1 ? undefined
