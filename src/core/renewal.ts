@@ -7,7 +7,7 @@ const dayMs = 86_400_000
 export type RenewalSettings = Pick<Settings, 'reauthorizeDays' | 'generateNewCertsAfterDays' | 'alwaysGenerateNewKeys' | 'keyBitsRSA' | 'curve'>
 
 export interface Due {
-  /** What the operator reads in the plan: `renew: 12 days left of 90`. */
+  /** What the operator reads in the plan: `renew: 12 days left of 90 days`. */
   readonly reason: string
   readonly newKey: boolean
 }
