@@ -42,7 +42,7 @@ export async function run(context: RunContext): Promise<RunResult> {
     const notes = [...await mend(paths, belongTogether), ...await sweepTokens(paths.state)]
     const { state, warnings } = await loadState(paths.state)
     notes.push(...warnings)
-    const keep = keeper(paths.state)
+    const keep = keeper(paths.state, warnings.length === 0 ? state : undefined)
 
     const before = await observe(configuration, mode, paths)
     const orders = planOrders({ configuration, inventory: before, state, now: started, narrowing })
@@ -60,7 +60,7 @@ export async function run(context: RunContext): Promise<RunResult> {
     const deliveries = planDeliveries({ configuration, inventory: after, state: kept, now: clock(), narrowing })
     const delivered = await deliver(deliveries, kept.receipts, { ...context, paths, keep: keep.receipts })
     kept = afterDeliveries({ ...kept, receipts: delivered.receipts }, delivered.outcomes, clock())
-    if (delivered.receipts !== state.receipts) await keep.receipts(delivered.receipts)
+    await keep.receipts(delivered.receipts)
     await keep.failures(kept)
 
     const report = {
@@ -73,20 +73,31 @@ export async function run(context: RunContext): Promise<RunResult> {
   }
 }
 
-/** Saves the state. What cannot be saved is told at the end and done again the next night: no reason to stop this one. */
-function keeper(directory: string): { receipts: (receipts: Receipts) => Promise<void>; failures: (state: State) => Promise<void>; problems: () => string[] } {
+/**
+ * Saves the state where it has changed. What cannot be saved is told at the end and done again the next night: no reason to
+ * stop this one.
+ * @param loaded what stands on the disk; undefined when that is damaged and must be replaced
+ */
+function keeper(directory: string, loaded: State | undefined): { receipts: (receipts: Receipts) => Promise<void>; failures: (state: State) => Promise<void>; problems: () => string[] } {
   const problems = new Set<string>()
-  const attempt = async (saving: Promise<void>): Promise<void> => {
+  const failuresOf = ({ orderFailures, deliveryFailures, accountBar }: State): object => ({ orderFailures, deliveryFailures, accountBar })
+  const kept = loaded === undefined
+    ? { receipts: '', failures: '' }
+    : { receipts: JSON.stringify(loaded.receipts), failures: JSON.stringify(failuresOf(loaded)) }
+  const attempt = async (what: keyof typeof kept, value: object, save: () => Promise<void>): Promise<void> => {
+    const text = JSON.stringify(value)
+    if (text === kept[what]) return
     try {
-      await saving
+      await save()
+      kept[what] = text
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error
       problems.add(error.message)
     }
   }
   return {
-    receipts: receipts => attempt(saveReceipts(directory, receipts)),
-    failures: state => attempt(saveFailures(directory, state)),
+    receipts: receipts => attempt('receipts', receipts, () => saveReceipts(directory, receipts)),
+    failures: state => attempt('failures', failuresOf(state), () => saveFailures(directory, state)),
     problems: () => [...problems],
   }
 }
