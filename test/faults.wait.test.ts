@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { at, clockOff, FaultyNight, lines, store } from './helpers/faultyNight.js'
+import { at, clockOff, FaultyNight, lines, orderFailures, store } from './helpers/faultyNight.js'
 import { labSkip } from './helpers/lab.js'
 import { must } from './helpers/lab-process.js'
 import { Night } from './helpers/night.js'
@@ -26,9 +26,6 @@ describe('faults that are waited for', { skip: labSkip(), concurrency: true }, (
     await night.lab.dns.set('elsewhere.example.com', [other.address])
     await night.lab.dns.clear('nodns.example.com')
     const bad = ['nodns.example.com', 'site.example.com elsewhere.example.com']
-    const failures = (): Record<string, { count: number; last: string }> =>
-      (JSON.parse(night.read('test', 'state', 'failures.json')) as
-        { data: { orderFailures: Record<string, { count: number; last: string }> } }).data.orderFailures
     const noBadFile = (): void => {
       assert.ok(!lines(record).some(line => /nodns|elsewhere|site/u.test(line)), 'a step ran for a failed order')
       for (const directory of ['key', 'cert', 'csr']) {
@@ -69,7 +66,7 @@ describe('faults that are waited for', { skip: labSkip(), concurrency: true }, (
     proxy.use()
     const third = await night.lematt(['--test', '--cron'])
     assert.equal(third.code, 1)
-    const failure = failures()['nodns.example.com ec']
+    const failure = orderFailures(night)['nodns.example.com ec']
     assert.equal(failure?.count, 2)
     const until = new Date(Date.parse(failure.last) + hour - 600_000).toISOString().slice(0, 16).replace('T', ' ')
     assert.match(third.stdout, new RegExp(`^parked: nodns\\.example\\.com ec: until ${until} UTC: failed 2 times in a row: nodns`, 'mu'))
@@ -88,7 +85,7 @@ describe('faults that are waited for', { skip: labSkip(), concurrency: true }, (
     const night2 = await night.lematt(['--test'], { env: clockOff(24 * hour) })
     assert.equal(night2.code, 0, night2.stdout)
     assert.match(night2.stdout, /2 issued, 1 delivered \(/u)
-    assert.deepEqual(failures(), {})
+    assert.deepEqual(orderFailures(night), {})
     const now = store(night)
     for (const [file, bytes] of issued) assert.equal(now.get(file), bytes, `${file} was touched`)
     assert.ok(lines(record).filter(line => line.startsWith('update')).length === 3)

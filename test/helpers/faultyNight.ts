@@ -93,3 +93,11 @@ export function clockOff(milliseconds: number): Record<string, string> {
     }`
   return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` }
 }
+
+/** What the state remembers of failed orders; nothing while there is nothing to remember. */
+export function orderFailures(night: Night, mode = 'test'): Record<string, { count: number; last: string }> {
+  if (!existsSync(night.path(mode, 'state', 'failures.json'))) return {}
+  const { data } = JSON.parse(night.read(mode, 'state', 'failures.json')) as
+    { data: { orderFailures: Record<string, { count: number; last: string }> } }
+  return data.orderFailures
+}
