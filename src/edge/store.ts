@@ -7,6 +7,7 @@ export { mend, savePair, type NewPair } from './store/pairs.js'
 export { syncLinks } from './store/links.js'
 export { loadState, saveFailures, saveReceipts } from './store/state.js'
 export { forgetTokens, noteTokens, sweepTokens } from './store/tokens.js'
+export { checkStore } from './store/probe.js'
 export { lockHolder, takeLock } from './store/lock.js'
 export { explained, writeAtomically } from './store/atomic.js'
 
