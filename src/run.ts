@@ -38,6 +38,7 @@ export async function run(context: RunContext): Promise<RunResult> {
   if (narrowing.only !== undefined) requireKnown(await observe(configuration, mode, paths), narrowing)
   await makeStore(paths)
   const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
+  const failures: string[] = []
   try {
     const notes = [...await mend(paths, belongTogether), ...await sweepTokens(paths.state)]
     const { state, warnings } = await loadState(paths.state)
@@ -50,7 +51,7 @@ export async function run(context: RunContext): Promise<RunResult> {
 
     // The disk is the truth, not memory; where nothing was ordered it has not changed since.
     const ordered = orders.some(order => order.parked === undefined)
-    const after = ordered ? await observe(configuration, mode, paths) : before
+    const after = ordered ? await observe(configuration, mode, paths).catch(stays(before, failures)) : before
     const links = await syncLinks(paths, after.map(h => h.files))
     notes.push(...links.notes)
     for (const text of notes) listen({ type: 'note', text })
@@ -63,13 +64,25 @@ export async function run(context: RunContext): Promise<RunResult> {
     await keep.receipts(delivered.receipts)
     await keep.failures(kept)
 
+    failures.push(...links.failures, ...keep.problems())
     const report = {
-      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures: [...links.failures, ...keep.problems()],
+      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures,
       warnings: standingWarnings(configuration, after),
     }
     return { report, bugs: issued.bugs }
   } finally {
-    await unlock()
+    // It belongs to the report that is on its way.
+    const problem = await unlock()
+    if (problem !== undefined) failures.push(problem)
+  }
+}
+
+/** A store that cannot be read any more must not take with it what is to be told: it counts as it was before. */
+function stays(before: Held[], failures: string[]): (error: unknown) => Held[] {
+  return error => {
+    if (!(error instanceof OperationalError)) throw error
+    failures.push(error.message)
+    return before
   }
 }
 

@@ -1,5 +1,6 @@
 /** The store on disk: one door to its parts. */
 import { lstat, readdir, readFile, stat } from 'node:fs/promises'
+import { explained } from './store/atomic.js'
 import type { StorePaths } from './store/paths.js'
 
 export { makeStore, storePaths, type StorePaths } from './store/paths.js'
@@ -18,8 +19,9 @@ export type FileText = { readonly state: 'missing' } | { readonly state: 'unread
 const largest = 1_000_000
 
 /**
- * Reads a PEM file whole. `denied` when it may be sound but could not be read (permission, an error of the disk), and when
- * what stands there could not be replaced by a file either (a directory).
+ * Reads a PEM file whole. Only what was read and is none can be bad and worth a new one; whatever kept us from reading
+ * (permission, a disk or a file server that fails, too many open files) is `denied`: what stands there may be sound. So is
+ * what could not be replaced by a file either (a directory).
  */
 export async function readText(path: string): Promise<FileText> {
   try {
@@ -28,10 +30,7 @@ export async function readText(path: string): Promise<FileText> {
     if (found.size > largest) return { state: 'unreadable', why: 'larger than a megabyte' }
     return { state: 'text', text: await readFile(path, 'utf8') }
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-    if (code === 'ENOENT') return { state: 'missing' }
-    const why = error instanceof Error ? error.message : String(error)
-    return { state: 'unreadable', why, ...(['EACCES', 'EPERM', 'EIO', 'ELOOP', 'EMFILE', 'ENFILE'].includes(code) ? { denied: true } : {}) }
+    return notRead(error)
   }
 }
 
@@ -40,11 +39,28 @@ export async function readText(path: string): Promise<FileText> {
  * §4): none of its own, or the key of another subject would be taken for ours. So it counts as missing, and is replaced.
  */
 export async function readStored(path: string): Promise<FileText> {
-  const stat = await lstat(path).catch(() => undefined)
-  return stat?.isSymbolicLink() === true ? { state: 'missing' } : readText(path)
+  try {
+    return (await lstat(path)).isSymbolicLink() ? { state: 'missing' } : await readText(path)
+  } catch (error) {
+    return notRead(error)
+  }
 }
 
-/** The entries of the `cert` directory; none when there is no store yet. */
+function notRead(error: unknown): FileText {
+  return isMissing(error) ? { state: 'missing' } : { state: 'unreadable', why: error instanceof Error ? error.message : String(error), denied: true }
+}
+
+const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT'
+
+/**
+ * The entries of the `cert` directory; none when there is no store yet.
+ * @throws OperationalError when it cannot be read: an empty list would have everything issued again, under other names
+ */
 export async function certificateEntries(paths: StorePaths): Promise<string[]> {
-  return readdir(paths.certificate).catch(() => [])
+  try {
+    return await readdir(paths.certificate)
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw explained(error, `cannot read the directory ${paths.certificate}`)
+  }
 }

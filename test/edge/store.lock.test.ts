@@ -2,12 +2,14 @@ import assert from 'node:assert/strict'
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
 import { LockedError, OperationalError } from '../../src/core/errors.js'
 import { lockHolder, makeStore, storePaths, takeLock } from '../../src/edge/store.js'
+import { isAlive } from '../../src/edge/store/lock.js'
+import { run } from '../helpers/run.js'
 import { temporaryDirectory } from '../helpers/store.js'
 
 interface Lock { readonly pid: number; readonly start: string; readonly boot: string }
@@ -26,8 +28,10 @@ class Contender {
   private readonly lines: AsyncIterator<string>
   private readonly ended: Promise<unknown>
 
-  constructor(t: TestContext, directory: string) {
-    this.child = spawn(process.execPath, ['--import', 'tsx', 'test/helpers/storeChild.ts', 'lock', directory], { stdio: ['pipe', 'pipe', 'inherit'] })
+  /** @param prefix a command that runs another one @param who `lock`, or `lockAsNobody` */
+  constructor(t: TestContext, directory: string, prefix: readonly string[] = [], who = 'lock') {
+    const command = [...prefix, process.execPath, '--import', 'tsx', 'test/helpers/storeChild.ts', who, directory]
+    this.child = spawn(command[0] ?? '', command.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
     this.ended = once(this.child, 'exit')
     assert.ok(this.child.stdout)
     this.lines = createInterface(this.child.stdout)[Symbol.asyncIterator]()
@@ -60,7 +64,7 @@ test('one process at a time: the second is told who holds it, and reading takes 
   const release = await takeLock(state, 'prod')
   await assert.rejects(takeLock(state, 'prod'), (error: unknown) => error instanceof LockedError && error.pid === process.pid && /another lematt \(pid \d+\) is running on prod/u.test(error.message))
   assert.equal(await lockHolder(state), process.pid)
-  await release()
+  assert.equal(await release(), undefined)
   assert.equal(existsSync(lock), false)
   assert.equal(await lockHolder(state), undefined)
   await (await takeLock(state, 'prod'))()
@@ -152,4 +156,80 @@ test('a lock that cannot be read or made is an error that says so, and no lock',
   await assert.rejects(takeLock(state, 'prod'), (error: unknown) => error instanceof OperationalError && error.message.startsWith(`cannot take the lock ${lock}: `))
   assert.deepEqual(readdirSync(state), ['lock'])
   await assert.rejects(takeLock(join(state, 'gone'), 'prod'), OperationalError)
+})
+
+test('a lock that cannot be given back is said, not thrown, and in nobody\'s way', async t => {
+  const { state, lock } = await place(t)
+  const mounted = await run('mount', ['-t', 'tmpfs', 'tmpfs', state])
+  if (mounted.code !== 0) {
+    t.skip(`needs the right to mount: ${mounted.stderr.trim()}`)
+    return
+  }
+  try {
+    const release = await takeLock(state, 'prod')
+    assert.equal((await run('mount', ['-o', 'remount,ro', state])).code, 0)
+    assert.equal(await release(), `cannot remove the lock ${lock}: the file system is read-only: remount it`)
+    assert.equal((await run('mount', ['-o', 'remount,rw', state])).code, 0)
+    // As by the process of another night.
+    writeFileSync(lock, readFileSync(lock, 'utf8').replace(/"pid":\d+/u, '"pid":999999999'))
+    assert.equal(await (await takeLock(state, 'prod'))(), undefined)
+  } finally {
+    await run('umount', ['-l', state])
+  }
+})
+
+test('alive or not: the boot, the start, and where /proc shows nothing the signal', () => {
+  const holder = { pid: 7, start: '100', boot: 'b' }
+  const signal = (code?: string) => (): void => {
+    if (code !== undefined) throw Object.assign(new Error(code), { code })
+  }
+  const cases: [string | undefined, string | undefined, string | undefined, boolean][] = [
+    // boot now, start of the process with that pid, errno of the signal, alive
+    ['b', '100', undefined, true],
+    ['b', '100', 'EPERM', true],
+    ['b', '101', undefined, false],
+    ['b', 'dead', undefined, false],
+    ['b', undefined, 'EPERM', true],
+    ['b', undefined, undefined, true],
+    ['b', undefined, 'ESRCH', false],
+    ['b', undefined, 'ERR_INVALID_ARG_TYPE', false],
+    ['c', '100', undefined, false],
+    ['c', undefined, 'EPERM', false],
+    [undefined, '100', undefined, true],
+    [undefined, undefined, 'EPERM', true],
+    [undefined, undefined, 'ESRCH', false],
+  ]
+  for (const [boot, start, errno, alive] of cases) assert.equal(isAlive(holder, boot, start, signal(errno)), alive, JSON.stringify([boot, start, errno]))
+})
+
+test('a pid that no process can have is no holder', async t => {
+  const { state, lock, read } = await place(t)
+  const release = await takeLock(state, 'prod')
+  const mine = read()
+  await release()
+  for (const pid of [0, -1, 1.5, 1e15]) {
+    writeFileSync(lock, JSON.stringify({ ...mine, pid }))
+    assert.equal(await lockHolder(state), undefined, `${pid}`)
+  }
+})
+
+test('a holder that /proc hides (hidepid) holds its lock', { skip: process.getuid?.() === 0 ? false : 'needs root to be two users' }, async t => {
+  const { directory, state, read } = await place(t)
+  for (const each of [directory, join(directory, 'prod')]) chmodSync(each, 0o755)
+  chmodSync(state, 0o777)
+  const hiding = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', 'sh']
+  const can = await run('unshare', [...hiding.slice(1), 'setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', 'test', '!', '-e', `/proc/${process.pid}`])
+  if (can.code !== 0) {
+    t.skip(`needs a /proc with hidepid: ${can.stderr.trim()}`)
+    return
+  }
+  const release = await takeLock(state, 'prod')
+  const other = new Contender(t, directory, hiding, 'lockAsNobody')
+  assert.equal(await other.says(), 'ready')
+  const held = read()
+  assert.equal(await other.is('go'), `held by ${process.pid}`)
+  assert.deepEqual(read(), held, 'the lock was taken away')
+  await release()
+  assert.equal(await other.is('go'), 'took')
+  assert.equal(await other.is('give'), 'gave')
 })

@@ -27,7 +27,7 @@ async function saveLoop(): Promise<void> {
 /** Takes the lock at each line `go` on standard input, gives it back at each `give`. */
 async function lock(): Promise<void> {
   say('ready')
-  let release: (() => Promise<void>) | undefined
+  let release: (() => Promise<unknown>) | undefined
   for await (const line of createInterface(process.stdin)) {
     if (line === 'give') {
       await release?.()
@@ -45,14 +45,17 @@ async function lock(): Promise<void> {
   }
 }
 
+function becomeNobody(): void {
+  if (process.getuid?.() !== 0) return
+  process.setgid?.(65534)
+  process.setuid?.(65534)
+}
+
 /** The whole store from nothing, as `nobody` and under the umask given: nothing may depend on being root. */
 async function fromNothing(umask: string): Promise<void> {
   process.umask(Number.parseInt(umask, 8))
   const [{ key, certificate } = { key: '', certificate: '' }] = pairs()
-  if (process.getuid?.() === 0) {
-    process.setgid?.(65534)
-    process.setuid?.(65534)
-  }
+  becomeNobody()
   await makeStore(paths)
   const release = await takeLock(paths.state, 'prod')
   for (let n = 0; n < 2; n++) await savePair(paths, filesOf('a.example'), { key, certificate, csr: 'request\n' })
@@ -63,4 +66,8 @@ async function fromNothing(umask: string): Promise<void> {
 
 if (command === 'save') await saveLoop()
 else if (command === 'lock') await lock()
+else if (command === 'lockAsNobody') {
+  becomeNobody()
+  await lock()
+}
 else await fromNothing(command)

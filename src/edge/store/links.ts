@@ -29,7 +29,10 @@ export async function syncLinks(paths: StorePaths, subjects: readonly Certificat
 }
 
 async function syncDirectoryLinks(directory: string, previous: string, wanted: Wanted, owned: readonly string[], changes: LinkChanges): Promise<void> {
-  const entries = new Set(await readdir(directory))
+  const entries = new Set(await readdir(directory).catch((error: unknown) => {
+    changes.failures.push(explained(error, `cannot make the links in ${directory}`).message)
+    return []
+  }))
   const attempt = async (path: string, action: () => Promise<void>): Promise<void> => {
     try {
       await action()

@@ -7,7 +7,7 @@ import { LockedError, OperationalError } from '../../core/errors.js'
 import { explained } from './atomic.js'
 
 /** Who holds it: a pid alone may have been given to another process since, so its start and the boot are noted too. */
-interface Holder {
+export interface Holder {
   readonly pid: number
   readonly start: string
   readonly boot: string
@@ -16,10 +16,10 @@ interface Holder {
 /**
  * Takes the lock of a state directory.
  * @param what names it in messages
- * @returns what gives it back
+ * @returns what gives it back; it never throws, and says what is wrong when the lock stays
  * @throws LockedError when a living process holds it
  */
-export async function takeLock(stateDirectory: string, what: string): Promise<() => Promise<void>> {
+export async function takeLock(stateDirectory: string, what: string): Promise<() => Promise<string | undefined>> {
   const path = join(stateDirectory, 'lock')
   const mine = join(stateDirectory, `.lock.${process.pid}`)
   const me = await holderOf(process.pid)
@@ -94,33 +94,58 @@ async function removeDead(path: string, seen: string, mine: string): Promise<boo
   return true
 }
 
-async function release(path: string, text: string): Promise<void> {
-  if (await readFile(path, 'utf8').catch(() => undefined) === text) await rm(path, { force: true })
+async function release(path: string, text: string): Promise<string | undefined> {
+  try {
+    if (await readLock(path) === text) await rm(path, { force: true })
+    return undefined
+  } catch (error) {
+    // It comes after all that was done, which must be told. We will be dead, so it is in nobody's way.
+    return explained(error, `cannot remove the lock ${path}`).message
+  }
 }
 
 function parse(text: string): Holder | undefined {
   try {
     const { pid, start, boot } = JSON.parse(text) as Partial<Holder>
-    return typeof pid === 'number' && typeof start === 'string' && typeof boot === 'string' ? { pid, start, boot } : undefined
+    return typeof pid === 'number' && Number.isInteger(pid) && pid > 0 && typeof start === 'string' && typeof boot === 'string' ? { pid, start, boot } : undefined
   } catch {
     return undefined // a damaged lock is nobody's
   }
 }
 
 async function lives(holder: Holder): Promise<boolean> {
-  const now = await holderOf(holder.pid)
-  return now !== undefined && now.start === holder.start && now.boot === holder.boot
+  return isAlive(holder, await bootId(), await startOf(holder.pid), () => process.kill(holder.pid, 0))
 }
 
-/** Identity of a process: its start in clock ticks since boot (proc(5), field 22) and the boot's id. A zombie is dead. */
-async function holderOf(pid: number): Promise<Holder | undefined> {
+/**
+ * Whether the holder of a lock is still there.
+ * @param boot the id of the present boot; undefined when it cannot be read
+ * @param start that of the process which has the holder's pid now; `dead` for a zombie; undefined when nothing is to be seen
+ * @param signal kill(2) with signal 0
+ */
+export function isAlive(holder: Holder, boot: string | undefined, start: string | undefined, signal: () => unknown): boolean {
+  if (boot !== undefined && boot !== holder.boot) return false
+  if (start !== undefined) return start === holder.start
+  // Nothing in /proc: it has ended, or is hidden from us as another user's (hidepid of proc(5)), or /proc cannot be read.
   try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-    // The command name, in parentheses, may itself hold blanks and parentheses.
-    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
-    return state === 'Z' || state === 'X' ? undefined : { pid, start: fields[18] ?? '', boot }
-  } catch {
-    return undefined
+    signal()
+    return true
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
   }
 }
+
+/** Identity of a process: its start in clock ticks since boot (proc(5), field 22) and the boot's id. */
+async function holderOf(pid: number): Promise<Holder | undefined> {
+  const [start, boot] = [await startOf(pid), await bootId()]
+  return start === undefined || boot === undefined ? undefined : { pid, start, boot }
+}
+
+async function startOf(pid: number): Promise<string | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  // The command name, in parentheses, may itself hold blanks and parentheses.
+  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return state === 'Z' || state === 'X' ? 'dead' : fields[18]
+}
+
+const bootId = (): Promise<string | undefined> => readFile('/proc/sys/kernel/random/boot_id', 'utf8').then(text => text.trim(), () => undefined)
