@@ -2,7 +2,7 @@
  * Fetches an http-01 challenge as the CA is about to (RFC 8555 §8.3, Boulder's va/http.go), so that what is wrong
  * is found before it costs a validation, and can be shown with what was found where.
  */
-import { lookup } from 'node:dns/promises'
+import { NODATA, TIMEOUT } from 'node:dns'
 import { setMaxListeners } from 'node:events'
 import http from 'node:http'
 import https from 'node:https'
@@ -12,13 +12,14 @@ import { redacted } from '../../core/acmeProblem.js'
 import { challengeUrl, followRedirect } from '../../core/redirect.js'
 import { cleanLine } from '../../core/text.js'
 import type { Identifier } from '../../core/types.js'
+import { dnsResolver, whyNoAddress, type Address, type Resolve } from './names.js'
 
-/** Gives the addresses of a host name; the default asks the system. */
-export type Resolve = (host: string) => Promise<readonly { readonly address: string; readonly family: number }[]>
+export type { Resolve }
 
 export interface FetchOptions {
   /** Ends the fetch with its reason. */
   readonly signal: AbortSignal
+  /** Default: DNS. */
   readonly resolve?: Resolve
   /** For the whole attempt, redirects and all; default 20 000 as the CA's. */
   readonly attemptMs?: number
@@ -55,6 +56,7 @@ export async function fetchChallenge(
   for (;;) {
     const url = visited.at(-1) ?? ''
     const not = (found: string): Fetched => ({ ok: false, url: cleanLine(url), found: cleanLine(redacted(found), 300) })
+    options.signal.throwIfAborted()
     try {
       const answer = await get(new URL(url), visited.length === 1, deadline, options)
       options.signal.throwIfAborted()
@@ -119,25 +121,28 @@ async function get(url: URL, first: boolean, deadline: number, options: FetchOpt
   }
 }
 
-const systemLookup: Resolve = (host) => lookup(host, { all: true })
+const dns = dnsResolver()
 
-/** A lookup cannot be cancelled, and a dead name server takes half a minute: neither we nor an abort wait for it. */
-function resolved(host: string, deadline: number, options: FetchOptions): ReturnType<Resolve> {
-  const { signal, resolve = systemLookup } = options
+/** Neither we nor an abort wait for a name server that does not answer, nor for a resolver that cannot be cancelled. */
+function resolved(host: string, deadline: number, options: FetchOptions): Promise<readonly Address[]> {
+  const { signal, resolve = dns } = options
   return new Promise((found, reject) => {
+    const over = new AbortController()
     const end = (error: Error) => {
       clearTimeout(timer)
       signal.removeEventListener('abort', abort)
       reject(error)
+      over.abort()
     }
-    const fail = (why: string) => end(new Unreachable(`no address found for ${host}${why}`, false))
+    const fail = (code: string) =>
+      end(new Unreachable(`no address found for ${host}: ${whyNoAddress(code)}`, false))
     const abort = () => end(signal.reason as Error)
-    const timer = setTimeout(() => fail(' in time'), Math.max(deadline - performance.now(), 0))
+    const timer = setTimeout(() => fail(TIMEOUT), Math.max(deadline - performance.now(), 0))
     signal.addEventListener('abort', abort, { once: true })
-    resolve(host).then((addresses) => {
+    resolve(host, over.signal).then((addresses) => {
       if (addresses.length > 0) found(addresses)
-      fail('') // After `found` it only tidies up.
-    }, (error: unknown) => fail(` (${String((error as NodeJS.ErrnoException).code)})`))
+      fail(NODATA) // After `found` it only tidies up.
+    }, (error: unknown) => fail(String((error as NodeJS.ErrnoException).code)))
   })
 }
 
