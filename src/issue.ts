@@ -1,20 +1,20 @@
 /** Orders → outcomes (spec §5): prepare, order, validate, finalize, save the pair; always clean up. */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import PQueue from 'p-queue'
-import { accountKey } from './account.js'
+import { Bars } from './bars.js'
 import { AcmeProblem, OperationalError } from './core/errors.js'
-import { limitOf } from './core/limits.js'
 import type { Bar } from './core/memory.js'
-import { parkedMessage, title } from './core/report.js'
+import { parkedMessage } from './core/report.js'
 import { cleanLine } from './core/text.js'
 import type { Configuration, KeyType, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
-import { openAcme, type Acme } from './edge/acme.js'
-import { checkDropDirectory, dropDirectory, listener, type Solver } from './edge/challenge.js'
-import { forgetTokens, noteTokens, readText, savePair, type StorePaths } from './edge/store.js'
+import type { Acme, AcmeAuthorization, AcmeOrder } from './edge/acme.js'
+import type { Solver } from './edge/challenge.js'
+import { checkStore, forgetTokens, readText, savePair, type NewPair, type StorePaths } from './edge/store.js'
 import { checkIssued, makeCsr, makeKey, readKey } from './edge/x509.js'
+import { lateAbort } from './late.js'
 import { preparations, type Preparations } from './prepare.js'
 import type { Listener } from './progress.js'
+import { openAccount, openSolver } from './session.js'
 import { AuthorizationFailed, expectedMessage, validateAll } from './validate.js'
 
 export interface IssueContext {
@@ -42,6 +42,11 @@ interface Stopped {
   readonly notBefore?: Date
 }
 
+/** The pair could not be saved: no further order may be spent on a store like this. */
+class NotSaved extends OperationalError {
+  override readonly name = 'NotSaved'
+}
+
 interface Tools {
   readonly acme: Acme
   readonly solver: Solver
@@ -58,22 +63,27 @@ export async function issue(orders: readonly Order[], context: IssueContext): Pr
   }
   if (subjects.size > 0) await run.all(subjects)
   const outcomes = orders.flatMap(order => run.outcomes.get(order) ?? [])
-  return { outcomes, bugs: run.bugs, ...(run.bar === undefined ? {} : { bar: run.bar }) }
+  return { outcomes, bugs: run.bugs, ...(run.bars.bar === undefined ? {} : { bar: run.bars.bar }) }
 }
 
 class IssueRun {
   readonly outcomes = new Map<Order, OrderOutcome>()
   readonly bugs: unknown[] = []
-  bar: Bar | undefined
-  /** The order that met the bar first, and whose outcome tells of it. */
-  private barredBy: Order | undefined
+  readonly bars: Bars
   /**
    * Keys are made on the same four threads on which Node looks up names and reads files: with all of them busy for
    * seconds on a small machine, challenges would time out.
    */
   private readonly keys = new PQueue({ concurrency: 2 })
+  /** Orders that the CA has taken. */
+  private readonly placed = new WeakSet<Order>()
+  /** Ends requests to the CA, a little later than the rest: see `lateAbort`. */
+  private readonly late
 
-  constructor(private readonly context: IssueContext) {}
+  constructor(private readonly context: IssueContext) {
+    this.bars = new Bars(context.clock)
+    this.late = lateAbort(context.signal)
+  }
 
   end(outcome: OrderOutcome): void {
     this.outcomes.set(outcome.order, outcome)
@@ -81,99 +91,81 @@ class IssueRun {
   }
 
   async all(subjects: ReadonlyMap<Subject, readonly Order[]>): Promise<void> {
-    const { configuration: { settings }, signal } = this.context
-    const everything = [...subjects.values()].flat()
+    const { configuration: { settings }, paths } = this.context
     let acme: Acme | undefined
     let solver: Solver | undefined
     const prepared = preparations(this.context, [...subjects.keys()])
     try {
-      solver = await this.openSolver()
-      acme = await this.openAccount()
+      // Whatever would make an order useless is found before the first one is spent.
+      await checkStore(paths)
+      solver = await openSolver({ ...this.context, settings })
+      acme = await openAccount({ ...this.context, settings }, this.late.signal)
       const tools = { acme, solver, prepared }
       const queue = new PQueue({ concurrency: settings.parallel })
       for (const [subject, orders] of subjects) void queue.add(() => this.subject(orders, tools).finally(() => prepared.done(subject)))
       await queue.onIdle()
     } catch (error) {
-      // Before the first order: the account, or the means to answer challenges, is not to be had.
-      const message = signal.aborted ? 'interrupted' : this.messageOf(error)
-      if (error instanceof AcmeProblem) this.noteLimit(error, [])
-      const [first, ...others] = everything.filter(order => !this.outcomes.has(order))
-      if (first !== undefined) this.end({ status: signal.aborted ? 'parked' : 'failed', order: first, message })
-      for (const order of others) this.end({ status: 'parked', order, message: signal.aborted ? message : this.sameReason(first) })
-      // It says nothing about the certificates: nobody's back-off begins.
-      if (!signal.aborted) this.bar ??= { message }
+      this.notBegun([...subjects.values()].flat().filter(order => !this.outcomes.has(order)), error)
     } finally {
       await prepared.close()
       await solver?.close()
-      await forgetTokens(this.context.paths.state)
+      await forgetTokens(paths.state)
       acme?.close()
+      this.late.close()
     }
   }
 
-  private async openSolver(): Promise<Solver> {
-    const { challengeListen, challengeDropDir } = this.context.configuration.settings
-    if (challengeListen !== undefined) return listener(challengeListen)
-    const { paths, listen } = this.context
-    await checkDropDirectory(challengeDropDir ?? '')
-    return dropDirectory(challengeDropDir ?? '', text => listen({ type: 'warning', text }), files => noteTokens(paths.state, files))
-  }
-
-  private async openAccount(): Promise<Acme> {
-    const { configuration: { settings }, mode, signal, version, listen } = this.context
-    const key = await accountKey(settings.accountKey)
-    if (key.made) listen({ type: 'note', text: `made a new account key ${settings.accountKey}: keep a copy of it in a safe place` })
-    if (key.warning !== undefined) listen({ type: 'warning', text: key.warning })
-    const extraRoots = settings.caBundle === undefined ? undefined : await readFile(settings.caBundle, 'utf8').catch((error: unknown) => {
-      throw new OperationalError(`caBundle ${settings.caBundle ?? ''} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
-    })
-    return openAcme({
-      directoryUrl: mode === 'test' ? settings.testDirectory : settings.prodDirectory,
-      accountKeyPem: key.pem,
-      contact: settings.contact,
-      userAgent: `lematt/${version} (+https://www.rfc-editor.org/rfc/rfc8555) node/${process.versions.node}`,
-      signal,
-      ...(extraRoots === undefined ? {} : { extraRoots }),
-    })
+  /** The account, the store or the means to answer challenges is not to be had. It says nothing about the certificates. */
+  private notBegun([first, ...others]: readonly Order[], error: unknown): void {
+    if (first === undefined) return
+    if (this.context.signal.aborted) {
+      for (const order of [first, ...others]) this.end({ status: 'parked', order, message: 'interrupted' })
+      return
+    }
+    const message = this.messageOf(error)
+    if (error instanceof AcmeProblem) this.bars.refused(error, first)
+    this.bars.shut(message, first)
+    this.end({ status: 'failed', order: first, message, blameless: true })
+    for (const order of others) this.end({ status: 'parked', order, message: this.bars.sameReason() })
   }
 
   /** EC, then RSA: Let's Encrypt gives two parallel orders for the same names one and the same order (acme-facts §1). */
   private async subject(orders: readonly Order[], tools: Tools): Promise<void> {
     let stopped: Stopped | undefined
     for (const order of orders) {
-      if (this.context.signal.aborted) this.end({ status: 'parked', order, message: 'interrupted' })
-      else if (this.bar !== undefined) this.end({ status: 'parked', order, message: this.sameReason(this.barredBy) })
+      const held = this.context.signal.aborted ? { status: 'parked' as const, order, message: 'interrupted' } : this.bars.holds(order)
+      if (held !== undefined) this.end(held)
       else if (stopped !== undefined) this.end({ status: 'failed', order, ...stopped })
       else stopped = await this.attempt(order, tools)
     }
   }
 
-  /** What is long, and the same for a hundred orders, is said once. */
-  private sameReason(first: Order | undefined): string {
-    return first === undefined ? 'not tried' : `not tried, for the same reason as ${title(first.held)} ${first.held.keyType}`
-  }
-
   /** @returns why the subject's other key types are not tried either */
   private async attempt(order: Order, tools: Tools): Promise<Stopped | undefined> {
-    const { keyType, subject } = order.held
     try {
-      this.end({ status: 'done', order, leaf: await this.one(order, tools) })
+      const leaf = await this.one(order, tools)
+      this.bars.success()
+      this.end({ status: 'done', order, leaf })
       return undefined
     } catch (error) {
       if (this.context.signal.aborted) {
         this.end({ status: 'parked', order, message: 'interrupted' })
         return undefined
       }
-      const message = this.messageOf(error)
-      const limited = error instanceof AcmeProblem ? this.noteLimit(error, subject.identifiers) : undefined
-      const until = limited?.until === undefined ? {} : { notBefore: limited.until }
-      // Of those in progress when the account was barred, one has failed, and the others met the same bar.
-      if (limited?.account === true && this.barredBy !== undefined) this.end({ status: 'parked', order, message })
-      else this.end({ status: 'failed', order, message, ...until })
-      if (limited?.account === true) this.barredBy ??= order
-      return limited?.names === true || error instanceof AuthorizationFailed
-        ? { message: `not tried, for ${keyType} failed: ${message}`, ...until }
-        : undefined
+      return this.failed(order, error, tools)
     }
+  }
+
+  private async failed(order: Order, error: unknown, { acme }: Tools): Promise<Stopped | undefined> {
+    const message = this.messageOf(error)
+    if (error instanceof NotSaved) this.bars.shut(message, order)
+    const met = error instanceof AcmeProblem ? await this.bars.meet(error, order, this.placed.has(order) ? 'placed' : 'placing', () => acme.answers()) : undefined
+    const until = met?.notBefore === undefined ? {} : { notBefore: met.notBefore }
+    if (met?.blameless === true && this.bars.metBefore(order)) this.end({ status: 'parked', order, message })
+    else this.end({ status: 'failed', order, message, ...until, ...(met?.blameless === true ? { blameless: true } : {}) })
+    return met?.subject === true || error instanceof AuthorizationFailed
+      ? { message: `not tried, for ${order.held.keyType} failed: ${message}`, ...until }
+      : undefined
   }
 
   private messageOf(error: unknown): string {
@@ -181,19 +173,6 @@ class IssueRun {
     if (message !== undefined) return message
     this.bugs.push(error)
     return `internal error: ${cleanLine(error instanceof Error ? error.message : String(error))}`
-  }
-
-  /** Remembers what bars the account; says whether the names of this order are barred. */
-  private noteLimit(problem: AcmeProblem, identifiers: Subject['identifiers'] | readonly []): { names: boolean; account: boolean; until?: Date } {
-    const now = this.context.clock()
-    const limit = limitOf(problem, identifiers, now)
-    const until = limit.untilSeconds === undefined ? {} : { until: new Date(now.getTime() + limit.untilSeconds * 1000) }
-    // The first message, and the longest wait: an outage may come before the limit that says how long.
-    if (limit.scope === 'account') {
-      const longer = (this.bar?.until?.getTime() ?? 0) > (until.until?.getTime() ?? 0) ? {} : until
-      this.bar = { message: expectedMessage(problem) ?? '', ...this.bar, ...longer }
-    }
-    return { names: limit.scope === 'order', account: limit.scope === 'account', ...(limit.scope === 'order' ? until : {}) }
   }
 
   private async one(order: Order, tools: Tools): Promise<Leaf> {
@@ -207,20 +186,31 @@ class IssueRun {
     const key = order.newKey ? this.newKey(keyType) : this.keptKey(join(paths.key, files.key))
     key.catch(() => undefined)
     const acmeOrder = await acme.newOrder(subject.identifiers)
-    const authorizations = await Promise.all(acmeOrder.authorizations.map(url => acme.authorization(url)))
-    const pending = authorizations.filter(a => a.status !== 'valid')
+    this.placed.add(order)
+    const pending = (await authorizationsOf(acmeOrder, subject, acme)).filter(a => a.status !== 'valid')
     if (pending.length > 0) {
       doing(`validating ${pending.map(a => a.identifier).join(' ')}`)
       await validateAll(pending, { subject, ...tools, settings, signal, clock })
     }
 
-    doing('finalizing')
     const keyPem = await key
     const csr = await makeCsr(keyPem, subject.identifiers)
-    const certificate = await acme.finalize(acmeOrder, csr.der)
-    const leaf = checkIssued(certificate, { identifiers: subject.identifiers, spki: readKey(keyPem).spki, now: clock() })
-    await savePair(paths, files, { ...(order.newKey ? { key: keyPem } : {}), certificate, csr: csr.pem })
-    return leaf
+    signal.throwIfAborted()
+    doing('finalizing')
+    return this.late.during(async () => {
+      const certificate = await acme.finalize(acmeOrder, csr.der)
+      const leaf = checkIssued(certificate, { identifiers: subject.identifiers, spki: readKey(keyPem).spki, now: clock() })
+      await this.save(order, { ...(order.newKey ? { key: keyPem } : {}), certificate, csr: csr.pem })
+      return leaf
+    })
+  }
+
+  private async save({ held: { files } }: Order, pair: NewPair): Promise<void> {
+    try {
+      await savePair(this.context.paths, files, pair)
+    } catch (error) {
+      throw error instanceof OperationalError ? new NotSaved(error.message, { cause: error }) : error
+    }
   }
 
   private newKey(keyType: KeyType): Promise<string> {
@@ -236,4 +226,15 @@ class IssueRun {
     if (file.state === 'text') return file.text
     throw new OperationalError(`the key ${path} is gone or unreadable`)
   }
+}
+
+/** The authorizations of an order, as many as names at most and for these alone: what else would be fetched is the CA's choice. */
+async function authorizationsOf({ authorizations }: AcmeOrder, { identifiers }: Subject, acme: Acme): Promise<AcmeAuthorization[]> {
+  if (authorizations.length > identifiers.length) {
+    throw new OperationalError(`the CA asks for ${authorizations.length} authorizations for ${identifiers.length} names: refused`)
+  }
+  const found = await Promise.all(authorizations.map(url => acme.authorization(url)))
+  const stranger = found.find(a => !identifiers.includes(a.identifier))
+  if (stranger !== undefined) throw new OperationalError(`the CA asks for an authorization of ${stranger.identifier}, which was not ordered: refused`)
+  return found
 }

@@ -12,6 +12,7 @@ import { belongTogether } from './edge/x509.js'
 import { issue } from './issue.js'
 import { observe } from './observe.js'
 import type { Listener } from './progress.js'
+import { authorityOf } from './session.js'
 
 export interface RunContext {
   readonly configuration: Configuration
@@ -46,7 +47,8 @@ export async function run(context: RunContext): Promise<RunResult> {
     const keep = keeper(paths.state, warnings.length === 0 ? state : undefined)
 
     const before = await observe(configuration, mode, paths)
-    const orders = planOrders({ configuration, inventory: before, state, now: started, narrowing })
+    const authority = await authorityOf(configuration.settings, mode)
+    const orders = planOrders({ configuration, inventory: before, state, authority, now: started, narrowing })
     const issued = await issue(orders, { ...context, paths })
 
     // The disk is the truth, not memory; where nothing was ordered it has not changed since.
@@ -55,7 +57,7 @@ export async function run(context: RunContext): Promise<RunResult> {
     const links = await syncLinks(paths, after.map(h => h.files))
     notes.push(...links.notes)
     for (const text of notes) listen({ type: 'note', text })
-    let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, clock()), configuration, after)
+    let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, await authorityOf(configuration.settings, mode), clock()), configuration, after)
     await keep.failures(kept)
 
     const deliveries = planDeliveries({ configuration, inventory: after, state: kept, now: clock(), narrowing })
@@ -122,7 +124,8 @@ export async function dryRun({ configuration, mode, narrowing, clock }: Pick<Run
   const { state, warnings } = await loadState(paths.state)
   const inventory = await observe(configuration, mode, paths)
   requireKnown(inventory, narrowing)
-  const orders = planOrders({ configuration, inventory, state, now, narrowing })
+  const authority = await authorityOf(configuration.settings, mode)
+  const orders = planOrders({ configuration, inventory, state, authority, now, narrowing })
   const deliveries = planDeliveries({ configuration, inventory: afterIssuing(inventory, orders, now), state, now, narrowing })
   return { mode, now, orders, deliveries, warnings: [...standingWarnings(configuration, inventory), ...warnings] }
 }

@@ -12,6 +12,9 @@ export class AuthorizationFailed extends OperationalError {
   override readonly name = 'AuthorizationFailed'
 }
 
+/** Of a hundred names that fail, the first few say why. */
+const mostTold = 5
+
 export interface ValidateContext {
   readonly subject: Subject
   readonly acme: Acme
@@ -34,7 +37,9 @@ export async function validateAll(pending: readonly AcmeAuthorization[], context
   const wider = failures.find(f => expectedMessage(f) === undefined
     || (f instanceof AcmeProblem && limitOf(f, context.subject.identifiers, context.clock()).scope !== 'none'))
   if (wider instanceof Error) throw wider
-  throw new AuthorizationFailed(failures.map(expectedMessage).join('\n'))
+  const told = failures.slice(0, mostTold).map(expectedMessage)
+  const more = failures.length - told.length
+  throw new AuthorizationFailed([...told, ...(more > 0 ? [`and ${more} more of its names`] : [])].join('\n'))
 }
 
 async function validate(authorization: AcmeAuthorization, context: ValidateContext): Promise<void> {
@@ -69,7 +74,7 @@ function usableChallenge({ identifier, status, challenges }: AcmeAuthorization):
 
 /** Lets the CA validate. Its own sentence reaches the operator, with what stands at the URL as seen from here. */
 async function validated({ url, identifier }: AcmeAuthorization, challenge: AcmeChallenge, expected: string, { acme, signal }: ValidateContext): Promise<void> {
-  await acme.accept(challenge)
+  await acme.accept(challenge, url)
   try {
     await acme.validated(url)
   } catch (error) {

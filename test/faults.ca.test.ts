@@ -327,7 +327,8 @@ describe('faults of a CA', { skip: labSkip(), concurrency: 2 }, () => {
       assert.match(stdout, /6 issued, 1 delivered \(test, /u)
       assert.deepEqual(lines(join(night.lab.dir, 'record')), ['a.example.com b.example.com c.example.com www.a.example.com'])
       const accepted = new Set(faulty.seen(at.challenge).map(({ path }) => path))
-      assert.equal(accepted.size, 8, 'each name was validated for EC and again for RSA')
+      // Pebble's "0 percent" still reuses one authorization in a hundred (wfe.go: rand.Intn(100) > 0).
+      assert.ok(accepted.size >= 6 && accepted.size <= 8, `names were not validated again for RSA: ${accepted.size}`)
       night.assertWhole()
       assert.match((await night.lematt(['--test'])).stdout, /^nothing to do/mu)
     })

@@ -27,12 +27,13 @@ export const isObject = (value: unknown): value is Json =>
 
 /** A string of the server, cleaned; empty when it is none. */
 export function text(value: unknown, limit = 1000): string {
-  return typeof value === 'string' ? cleanLine(redacted(value), limit) : ''
+  // Cut first: a server may send a megabyte of anything.
+  return typeof value === 'string' ? cleanLine(redacted(value.slice(0, 4 * limit)), limit) : ''
 }
 
 /** Key authorizations belong into no log, and Boulder quotes the one that it expected: their second half goes. */
 export function redacted(line: string): string {
-  return line.replace(/([A-Za-z0-9_-]{16,})\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/gu, '$1.…')
+  return line.replace(/(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{16,})\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/gu, '$1.…')
 }
 
 /** The server answered something that RFC 8555 does not know. */
@@ -94,6 +95,7 @@ export function problemIn(document: Json, answer: AcmeAnswer, identifier?: Ident
   const own = document.status
   return new AcmeProblem({
     type, detail, subproblems, identifier: identifier ?? only, retryAfterSeconds: retryAfterOf(answer),
+    inObject: answer.status < 400,
     status: answer.status < 400 && typeof own === 'number' && own >= 400 && own < 600 ? own : answer.status,
   })
 }

@@ -49,12 +49,15 @@ export class AcmeProblem extends Error {
   readonly identifier?: Identifier
   /** Seconds from now, from the Retry-After header (RFC 9110 §10.2.3); uncapped. */
   readonly retryAfterSeconds?: number
+  /** It stands in an order or a challenge that the server gave: whatever its status, the server itself is well. */
+  readonly inObject: boolean
 
-  constructor(fields: { type: string; status: number; detail: string; subproblems?: readonly Subproblem[] | undefined; identifier?: Identifier | undefined; retryAfterSeconds?: number | undefined; cause?: unknown }) {
+  constructor(fields: { type: string; status: number; detail: string; subproblems?: readonly Subproblem[] | undefined; identifier?: Identifier | undefined; retryAfterSeconds?: number | undefined; inObject?: boolean; cause?: unknown }) {
     super(fields.detail, fields.cause === undefined ? undefined : { cause: fields.cause })
     this.type = fields.type
     this.status = fields.status
     this.subproblems = fields.subproblems ?? []
+    this.inObject = fields.inObject ?? false
     if (fields.identifier !== undefined) this.identifier = fields.identifier
     if (fields.retryAfterSeconds !== undefined) this.retryAfterSeconds = fields.retryAfterSeconds
   }

@@ -1,6 +1,6 @@
 /**
  * What a refusal means for the orders to come: a rate limit holds for the account or for some names, an outage for
- * everybody (spec §5). Nothing waits for a limit; what it bars is parked until a later run. Pure: the clock is an
+ * everybody (spec §5) once it is confirmed (bars.ts). Nothing waits for a limit; what it bars is parked until a later run. Pure: the clock is an
  * argument. Texts are those of Boulder's ratelimits/transaction.go and wfe2 (acme-facts.md §1).
  */
 import { isIP } from 'node:net'
@@ -8,8 +8,13 @@ import type { AcmeProblem } from './errors.js'
 import type { Identifier } from './types.js'
 
 export interface Limit {
-  /** `account`: no new order this run. `order`: this one's names only. `none`: a failure, but no limit. */
-  readonly scope: 'account' | 'order' | 'none'
+  /**
+   * `account`: no new order this run. `order`: this one's names only. `outage`: the server did not answer, or not well;
+   * perhaps for this order alone. `none`: a failure, but no limit.
+   */
+  readonly scope: 'account' | 'order' | 'outage' | 'none'
+  /** The registered domain or name that the limit is about, where the CA quotes it: other orders may have it too. */
+  readonly name?: string
   /** Seconds from now after which it is worth asking again, where the CA says so. */
   readonly untilSeconds?: number
 }
@@ -29,15 +34,23 @@ const aboutAccount = [
 export function limitOf(problem: AcmeProblem, identifiers: readonly Identifier[], now: Date): Limit {
   const seconds = problem.retryAfterSeconds ?? retryAfterInText(problem.message, now)
   const until = seconds === undefined ? {} : { untilSeconds: seconds }
-  // A validation that failed with 5xx is about its identifier; a request that did is about the server.
+  const limited = problem.type === 'rateLimited' || problem.status === 429
+  // What stands in an order or a challenge was said by a server that is well, about this order.
+  if (problem.inObject) return limited ? { scope: 'order', ...until } : { scope: 'none' }
   const unreachable = problem.status === 0 && ['connection-failed', 'timeout'].includes(problem.type)
-  if (unreachable || (problem.status >= 500 && problem.identifier === undefined)) return { scope: 'account', ...until }
-  if (problem.type !== 'rateLimited' && problem.status !== 429) return { scope: 'none' }
+  if (unreachable || (problem.status >= 500 && problem.identifier === undefined)) return { scope: 'outage' }
+  if (!limited) return { scope: 'none' }
   const says = (patterns: readonly RegExp[]) => patterns.some((pattern) => pattern.test(problem.message))
-  if (says(aboutNames)) return { scope: 'order', ...until }
+  if (says(aboutNames)) return { scope: 'order', ...until, ...quotedName(problem.message) }
   if (says(aboutAccount)) return { scope: 'account', ...until }
   const named = problem.subproblems.some((sub) => sub.identifier !== undefined || mentions(sub.detail, identifiers))
   return { scope: named || mentions(problem.message, identifiers) ? 'order' : 'account', ...until }
+}
+
+/** `too many certificates (50) already issued for "example.com"`, `too many failed authorizations (5) for "www.example.com"`. */
+function quotedName(text: string): { name?: string } {
+  const name = /(?:already issued|failed authorizations \(?\d*\)?)\s*for "([a-z0-9*.-]{1,253})"/iu.exec(text)?.[1]
+  return name === undefined ? {} : { name: name.toLowerCase() }
 }
 
 /** Whether a text names one of the identifiers or a parent domain of one. */

@@ -11,19 +11,19 @@ export interface Bar {
 }
 
 /** Failures are counted, successes forget them, and what the CA said of when to come back is kept. */
-export function afterOrders(state: State, outcomes: readonly OrderOutcome[], bar: Bar | undefined, now: Date): State {
+export function afterOrders(state: State, outcomes: readonly OrderOutcome[], bar: Bar | undefined, authority: string, now: Date): State {
   const failures = new Map(Object.entries(state.orderFailures))
   for (const outcome of outcomes) {
     const key = orderKey(outcome.order.held)
     if (outcome.status === 'done') failures.delete(key)
-    // An outage or a bar of the account says nothing about this certificate.
-    if (outcome.status === 'failed' && outcome.message !== bar?.message) {
-      failures.set(key, failedAgain(failures.get(key), orderSubject(outcome.order.held.subject), cleanLine(outcome.message), now, outcome.notBefore))
+    if (outcome.status === 'failed' && outcome.blameless !== true) {
+      const of = orderSubject(outcome.order.held.subject, authority)
+      failures.set(key, failedAgain(failures.get(key), of, cleanLine(outcome.message), now, outcome.notBefore))
     }
   }
   const { accountBar: before, ...rest } = state
   const accountBar = bar?.until !== undefined
-    ? { until: bar.until.toISOString(), message: cleanLine(bar.message) }
+    ? { until: bar.until.toISOString(), message: cleanLine(bar.message), since: now.toISOString(), authority }
     : outcomes.some(o => o.status === 'done') ? undefined : before
   return { ...rest, orderFailures: Object.fromEntries(failures), ...(accountBar === undefined ? {} : { accountBar }) }
 }

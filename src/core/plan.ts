@@ -19,6 +19,8 @@ export interface PlanInput {
   readonly configuration: Configuration
   readonly inventory: readonly Held[]
   readonly state: State
+  /** Which CA and account are asked: what another one said, or refused, means nothing here. */
+  readonly authority: string
   readonly now: Date
   readonly narrowing?: Narrowing
 }
@@ -27,7 +29,7 @@ export interface PlanInput {
 export const orderKey = (held: Held): string => `${held.name} ${held.keyType}`
 
 /** What an order asks for: when it changes, earlier failures say nothing about it. */
-export const orderSubject = (subject: Subject): string => [...subject.identifiers].sort().join(' ')
+export const orderSubject = (subject: Subject, authority: string): string => `${[...subject.identifiers].sort().join(' ')} at ${authority}`
 
 /** Whether `--only` means this subject: by label, NAME or any of its identifiers. */
 export function isNarrowedTo(held: Pick<Held, 'subject' | 'name'>, only: ReadonlySet<string> | undefined): boolean {
@@ -40,32 +42,35 @@ export function isNarrowedTo(held: Pick<Held, 'subject' | 'name'>, only: Readonl
  * The orders due, in the order of the inventory (EC before RSA within a subject). What failed lately is parked until its
  * back-off is over, what the CA barred until it may be asked again; `--only` overrides the former, never the latter.
  */
-export function planOrders({ configuration, inventory, state, now, narrowing = {} }: PlanInput): Order[] {
+export function planOrders({ configuration, inventory, state, authority, now, narrowing = {} }: PlanInput): Order[] {
   const orders: Order[] = []
   for (const held of inventory) {
     if (!isNarrowedTo(held, narrowing.only)) continue
     const found = due(held, configuration.settings, now)
       ?? (narrowing.force === true ? { reason: 'reissue: asked for with --force', newKey: configuration.settings.alwaysGenerateNewKeys } : undefined)
     if (found === undefined) continue
-    const parked = parkedOrder(held, state, now, narrowing)
+    const parked = parkedOrder(held, state, authority, now, narrowing)
     orders.push({ held, ...found, ...(parked === undefined ? {} : { parked }) })
   }
   return orders
 }
 
-function parkedOrder(held: Held, state: State, now: Date, narrowing: Narrowing): Order['parked'] {
+function parkedOrder(held: Held, state: State, authority: string, now: Date, narrowing: Narrowing): Order['parked'] {
   const denied = [held.key, held.certificate].find(file => file.state === 'unreadable' && file.denied === true)
   if (denied?.state === 'unreadable') {
     // One run as root leaves files of root: to reissue everything for that would use up the CA's limits.
     return { why: `${denied.why}: no new certificate is had while this stands in its place; make it readable (chown) for the user that runs lematt, or move it away` }
   }
   const bar = state.accountBar
-  const barred = bar === undefined ? undefined : future(new Date(bar.until), now)
+  // One that is from the future, or from another CA or account, says nothing.
+  const holds = bar !== undefined && bar.authority === authority && new Date(bar.since) <= now
+  const barred = holds ? future(new Date(bar.until), now) : undefined
   if (bar !== undefined && barred !== undefined) return { why: bar.message, until: barred }
   const failure = state.orderFailures[orderKey(held)]
   if (failure === undefined) return undefined
-  const said = failure.of === orderSubject(held.subject) ? saidUntil(failure, now) : undefined
-  const until = said ?? (narrowing.only === undefined ? parkedUntil(failure, orderSubject(held.subject), now) : undefined)
+  const of = orderSubject(held.subject, authority)
+  const said = failure.of === of ? saidUntil(failure, now) : undefined
+  const until = said ?? (narrowing.only === undefined ? parkedUntil(failure, of, now) : undefined)
   return until === undefined ? undefined : { why: `failed ${times(failure.count)}: ${failure.message}`, until }
 }
 
@@ -98,7 +103,7 @@ const isUpload = (kind: DeliveryStep['kind']): kind is UploadKind => kind !== 'u
  * What each section still lacks: each upload step the certificates that have no receipt for it, then each update step
  * those that have no receipt for it, and all that are uploaded now. Sections with nothing to do are left out.
  */
-export function planDeliveries({ configuration, inventory, state, now, narrowing = {} }: PlanInput): Delivery[] {
+export function planDeliveries({ configuration, inventory, state, now, narrowing = {} }: Omit<PlanInput, 'authority'>): Delivery[] {
   const held = inventory.filter(h => deliverable(h, now) && isNarrowedTo(h, narrowing.only))
   const members = membersOf(configuration.sections, held)
   const deliveries: Delivery[] = []

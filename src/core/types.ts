@@ -181,8 +181,8 @@ export interface State {
   readonly orderFailures: Readonly<Record<string, Failure>>
   /** By section name. */
   readonly deliveryFailures: Readonly<Record<string, Failure>>
-  /** The CA bars the whole account, or was down: no new order before this instant. */
-  readonly accountBar?: { readonly until: string; readonly message: string }
+  /** The CA bars the whole account: no new order before `until`. Said at `since` by and to `authority`. */
+  readonly accountBar?: { readonly until: string; readonly message: string; readonly since: string; readonly authority: string }
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -220,8 +220,11 @@ export interface Delivery {
 
 export type OrderOutcome =
   | { readonly status: 'done'; readonly order: Order; readonly leaf: Leaf }
-  /** `notBefore`: the CA said when these names may be tried again. */
-  | { readonly status: 'failed'; readonly order: Order; readonly message: string; readonly notBefore?: Date }
+  /**
+   * `notBefore`: the CA said when these names may be tried again. `blameless`: what failed says nothing about this certificate
+   * (the CA is down, the disk is full), so no back-off begins.
+   */
+  | { readonly status: 'failed'; readonly order: Order; readonly message: string; readonly notBefore?: Date; readonly blameless?: boolean }
   | { readonly status: 'parked'; readonly order: Order; readonly message: string }
 
 export type DeliveryOutcome =

@@ -45,12 +45,17 @@ export interface Acme {
   authorization(url: string): Promise<AcmeAuthorization>
   /** What the challenge URL must answer (RFC 8555 §8.1). Not to be logged. */
   keyAuthorization(token: string): string
-  /** Tells the server to validate (RFC 8555 §7.5.1): only when the challenge is in place. */
-  accept(challenge: AcmeChallenge): Promise<void>
+  /**
+   * Tells the server to validate (RFC 8555 §7.5.1): only when the challenge is in place. A refusal is no failure when the
+   * authorization is under way or valid already: the answer to an earlier try was lost, or another order had it validated.
+   */
+  accept(challenge: AcmeChallenge, authorizationUrl: string): Promise<void>
   /** Waits until the authorization is valid; else throws the challenge's own problem, with the identifier. */
   validated(authorizationUrl: string): Promise<AcmeAuthorization>
   /** Sends the request (PKCS#10, DER), waits for the certificate and gives it as PEM: leaf, then intermediates. */
   finalize(order: AcmeOrder, csrDer: Buffer): Promise<string>
+  /** Whether the server answers at all, asked once: one order may be broken while all else is well. Never rejects. */
+  answers(): Promise<boolean>
   close(): void
 }
 
@@ -132,8 +137,15 @@ async function openSession(
       return `${token}${suffix}`
     },
 
-    async accept(challenge) {
-      await post(challenge.url, {})
+    async accept(challenge, authorizationUrl) {
+      try {
+        await post(challenge.url, {})
+      } catch (error) {
+        if (!(error instanceof AcmeProblem) || error.status < 400 || error.status >= 500 || error.status === 429) throw error
+        const { status, challenges } = readAuthorization(await post(authorizationUrl), authorizationUrl)
+        const ours = challenges.find(({ url }) => url === challenge.url)
+        if (status !== 'valid' && !['processing', 'valid', 'invalid'].includes(ours?.status ?? '')) throw error
+      }
     },
 
     async validated(url) {
@@ -164,6 +176,8 @@ async function openSession(
       if (made.status === 'valid' && made.certificate !== undefined) return readChain(await post(made.certificate))
       throw made.error ?? malformed(first, `says that the order is ${made.status}, and neither why nor where it is`)
     },
+
+    answers: () => transport.exchange('HEAD', directory.newNonce).then(({ status }) => status < 500, () => false),
 
     close: () => transport.close(),
   }

@@ -23,9 +23,9 @@ test('limits of names', () => {
     limit(`${text} in the last 168h0m0s, retry after 2026-11-22 10:00:00 UTC: ${docs}`, {}, identifiers)
   const order = { scope: 'order', untilSeconds: 86_400 }
   assert.deepEqual(named('too many certificates (5) already issued for this exact set of identifiers'), order)
-  assert.deepEqual(named('too many certificates (50) already issued for "example.com"'), order)
+  assert.deepEqual(named('too many certificates (50) already issued for "example.com"'), { ...order, name: 'example.com' })
   assert.deepEqual(named('too many certificates (50) already issued for "2001:db8::/64"', ['2001:db8::1']), order)
-  assert.deepEqual(named('too many failed authorizations (5) for "www.shop.example.com"'), order)
+  assert.deepEqual(named('too many failed authorizations (5) for "www.shop.example.com"'), { ...order, name: 'www.shop.example.com' })
 })
 
 test('a paused name has no time at which it helps to ask again', () => {
@@ -62,12 +62,15 @@ test('the header goes before the text, dates may be RFC 3339, and what is past i
   assert.equal(limit('too many new orders, retry after 2026-99-99 00:00:00 UTC').untilSeconds, undefined)
 })
 
-test('outages bar the account; single failures bar nothing', () => {
+test('what may be an outage has no time, whatever the server asks for; single failures bar nothing', () => {
   const of = (type: string, status: number, more: Fields = {}) => limit('it failed', { type, status, ...more })
-  assert.deepEqual(of('connection-failed', 0), { scope: 'account' })
-  assert.deepEqual(of('timeout', 0), { scope: 'account' })
-  assert.deepEqual(of('serverInternal', 500, { retryAfterSeconds: 60 }), { scope: 'account', untilSeconds: 60 })
-  assert.deepEqual(of('malformed-answer', 502), { scope: 'account' })
+  assert.deepEqual(of('connection-failed', 0), { scope: 'outage' })
+  assert.deepEqual(of('timeout', 0), { scope: 'outage' })
+  assert.deepEqual(of('serverInternal', 503, { retryAfterSeconds: 604_800 }), { scope: 'outage' })
+  assert.deepEqual(of('malformed-answer', 502), { scope: 'outage' })
+  // An order that turned invalid with the CA's own 500 inside it was told by a server that is well.
+  assert.deepEqual(of('serverInternal', 500, { inObject: true }), { scope: 'none' })
+  assert.deepEqual(of('rateLimited', 429, { inObject: true }), { scope: 'order' })
   const validation = { identifier: 'www.shop.example.com' }
   assert.deepEqual(of('timeout', 200, validation), { scope: 'none' })
   assert.deepEqual(of('serverInternal', 500, validation), { scope: 'none' })

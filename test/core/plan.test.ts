@@ -6,6 +6,7 @@ import { afterIssuing, deliverySubject, isNarrowedTo, orderKey, orderSubject, pl
 import type { Delivery, Held, State } from '../../src/core/types.js'
 import { configuration, held, inDays, now, section, subject } from '../helpers/held.js'
 
+const authority = 'https://ca.example/directory (an account)'
 const empty: State = { receipts: {}, orderFailures: {}, deliveryFailures: {} }
 const missing: Held['certificate'] = { state: 'missing' }
 const names = (deliveries: readonly Delivery[]): [string, string[]][] =>
@@ -16,7 +17,7 @@ describe('orders', () => {
 
   test('what is due, in the order of the inventory, each with its reason', () => {
     const inventory = [held('b.example', { certificate: missing }), held('ok.example'), held('a.example', { leaf: { notAfter: inDays(12), notBefore: inDays(-78) } })]
-    const orders = planOrders({ configuration: of, inventory, state: empty, now })
+    const orders = planOrders({ authority, configuration: of, inventory, state: empty, now })
     assert.deepEqual(orders.map(o => [o.held.name, o.reason, o.newKey, o.parked]), [
       ['b.example', 'new: there is no certificate yet', false, undefined],
       ['a.example', 'renew: 12 days left of 90 days', false, undefined],
@@ -27,46 +28,59 @@ describe('orders', () => {
     const denied = { state: 'unreadable', why: 'EACCES: permission denied, open /k', denied: true } as const
     const damaged = { state: 'unreadable', why: 'no PEM' } as const
     const inventory = [held('a.example', { key: denied }), held('b.example', { certificate: denied }), held('c.example', { key: damaged })]
-    const orders = planOrders({ configuration: of, inventory, state: empty, now, narrowing: { only: new Set(['a.example', 'b.example', 'c.example']), force: true } })
+    const orders = planOrders({ authority, configuration: of, inventory, state: empty, now, narrowing: { only: new Set(['a.example', 'b.example', 'c.example']), force: true } })
     assert.deepEqual(orders.map(o => [o.held.name, o.parked !== undefined]), [['a.example', true], ['b.example', true], ['c.example', false]])
     assert.match(orders[0]?.parked?.why ?? '', /permission denied, open \/k: no new certificate .*chown/u)
+  })
+
+  test('a bar or failure of another CA or account means nothing, nor one that a clock ahead of ours has left', () => {
+    const inventory = [held('a.example', { certificate: missing })]
+    const until = inDays(5).toISOString()
+    const parked = (state: State): boolean => planOrders({ configuration: of, inventory, state, authority, now })[0]?.parked !== undefined
+    const bar = { until, message: 'too many', since: inDays(-0.1).toISOString(), authority }
+    assert.equal(parked({ ...empty, accountBar: bar }), true)
+    assert.equal(parked({ ...empty, accountBar: { ...bar, authority: 'https://other.example (an account)' } }), false)
+    assert.equal(parked({ ...empty, accountBar: { ...bar, since: inDays(1).toISOString() } }), false)
+    const failure = failedAgain(undefined, orderSubject(subject('a.example'), authority), 'too many', inDays(-0.1), new Date(until))
+    assert.equal(parked({ ...empty, orderFailures: { 'a.example ec': failure } }), true)
+    assert.equal(parked({ ...empty, orderFailures: { 'a.example ec': { ...failure, of: orderSubject(subject('a.example'), 'another') } } }), false)
   })
 
   test('--only takes a label, a NAME or any identifier, --force reissues what is not due', () => {
     const labelled = held('', { subject: subject('a.example b.example', 'web1') })
     const inventory = [labelled, held('c.example d.example'), held('e.example')]
     const only = (...words: string[]): string[] =>
-      planOrders({ configuration: of, inventory, state: empty, now, narrowing: { only: new Set(words), force: true } }).map(o => o.held.name)
+      planOrders({ authority, configuration: of, inventory, state: empty, now, narrowing: { only: new Set(words), force: true } }).map(o => o.held.name)
     assert.deepEqual(only('web1'), ['web1'])
     assert.deepEqual(only('b.example'), ['web1'])
     assert.deepEqual(only('c.example_d.example'), ['c.example_d.example'])
     assert.deepEqual(only('d.example', 'e.example'), ['c.example_d.example', 'e.example'])
     assert.deepEqual(only('example'), [])
-    assert.deepEqual(planOrders({ configuration: of, inventory, state: empty, now, narrowing: { only: new Set(['web1']) } }), [], 'not due and not forced')
+    assert.deepEqual(planOrders({ authority, configuration: of, inventory, state: empty, now, narrowing: { only: new Set(['web1']) } }), [], 'not due and not forced')
     assert.equal(isNarrowedTo(labelled, undefined), true)
   })
 
   test('what failed again and again is parked; --only overrides that, not what the CA said', () => {
     const one = held('a.example', { certificate: missing })
     const failing = (notBefore?: Date): State => {
-      const once = failedAgain(undefined, orderSubject(one.subject), 'refused', now)
-      return { ...empty, orderFailures: { [orderKey(one)]: failedAgain(once, orderSubject(one.subject), 'refused', now, notBefore) } }
+      const once = failedAgain(undefined, orderSubject(one.subject, authority), 'refused', now)
+      return { ...empty, orderFailures: { [orderKey(one)]: failedAgain(once, orderSubject(one.subject, authority), 'refused', now, notBefore) } }
     }
     const parked = (state: State, only?: string): string | undefined =>
-      planOrders({ configuration: of, inventory: [one], state, now, narrowing: only === undefined ? {} : { only: new Set([only]) } })[0]?.parked?.why
+      planOrders({ authority, configuration: of, inventory: [one], state, now, narrowing: only === undefined ? {} : { only: new Set([only]) } })[0]?.parked?.why
     assert.equal(parked(failing()), 'failed 2 times in a row: refused')
     assert.equal(parked(failing(), 'a.example'), undefined)
     assert.equal(parked(failing(inDays(1)), 'a.example'), 'failed 2 times in a row: refused')
     // The same NAME for other names, as a label has it: the record is void.
     const changed = held('', { subject: subject('a.example b.example', 'a.example'), certificate: missing })
     assert.equal(orderKey(changed), orderKey(one))
-    assert.equal(planOrders({ configuration: of, inventory: [changed], state: failing(inDays(1)), now })[0]?.parked, undefined)
+    assert.equal(planOrders({ authority, configuration: of, inventory: [changed], state: failing(inDays(1)), now })[0]?.parked, undefined)
   })
 
   test('a barred account parks every order until it may be asked again, also with --only', () => {
     const inventory = [held('a.example', { certificate: missing }), held('b.example', { certificate: missing })]
     const at = (until: Date): (string | undefined)[] =>
-      planOrders({ configuration: of, inventory, state: { ...empty, accountBar: { until: until.toISOString(), message: 'too many orders' } }, now, narrowing: { only: new Set(['a.example', 'b.example']) } })
+      planOrders({ authority, configuration: of, inventory, state: { ...empty, accountBar: { until: until.toISOString(), message: 'too many orders', since: now.toISOString(), authority } }, now, narrowing: { only: new Set(['a.example', 'b.example']) } })
         .map(o => o.parked?.why)
     assert.deepEqual(at(inDays(1)), ['too many orders', 'too many orders'])
     assert.deepEqual(at(now), [undefined, undefined])
@@ -75,8 +89,8 @@ describe('orders', () => {
 
   test('a dry run sees the deliveries that will follow, but none for what is parked', () => {
     const inventory = [held('a.example', { certificate: missing }), held('b.example', { certificate: missing })]
-    const state = { ...empty, orderFailures: { 'b.example ec': { count: 5, last: now.toISOString(), message: 'refused', of: 'b.example' } } }
-    const orders = planOrders({ configuration: of, inventory, state, now })
+    const state = { ...empty, orderFailures: { 'b.example ec': { count: 5, last: now.toISOString(), message: 'refused', of: orderSubject(subject('b.example'), authority) } } }
+    const orders = planOrders({ authority, configuration: of, inventory, state, now })
     const shell = configuration([section('default', { update: ['reload'] })])
     assert.deepEqual(names(planDeliveries({ configuration: shell, inventory: afterIssuing(inventory, orders, now), state, now })), [['default', ['a.example ec']]])
   })
@@ -157,7 +171,7 @@ test('pruned: receipts and failures of what is gone go, the rest stays', () => {
     receipts: { default: { 'update reload': { [`print of a.example ec`]: 't', gone: 't' }, 'update old': { x: 't' } }, mail: { 'update reload': { x: 't' } } },
     orderFailures: { 'a.example ec': failure, 'gone.example ec': failure },
     deliveryFailures: { default: failure, mail: failure },
-    accountBar: { until: inDays(1).toISOString(), message: 'barred' },
+    accountBar: { until: inDays(1).toISOString(), message: 'barred', since: now.toISOString(), authority },
   }
   assert.deepEqual(pruned(state, of, [kept]), {
     receipts: { default: { 'update reload': { 'print of a.example ec': 't' } } },
@@ -175,7 +189,7 @@ test('ten thousand subjects and two hundred sections are planned in well under t
   const inventory = Array.from({ length: 10_000 }, (_, i) => held(`host${i}.example alias${i}.example`))
   const before = process.cpuUsage() // other tests run beside this one
   const input = { configuration: configuration(sections), inventory, state: empty, now }
-  assert.equal(planOrders(input).length, 0)
+  assert.equal(planOrders({ ...input, authority }).length, 0)
   const deliveries = planDeliveries(input)
   const { user, system } = process.cpuUsage(before)
   const took = (user + system) / 1000

@@ -78,7 +78,7 @@ for (const program of programs) {
       const challenge = authorization.challenges.find(({ type }) => type === 'http-01')
       assert.ok(challenge)
       // Nothing is presented: our listener answers 404.
-      await acme.accept(challenge)
+      await acme.accept(challenge, authorization.url)
       await assert.rejects(acme.validated(authorization.url), (error) => {
         assert.ok(error instanceof AcmeProblem)
         assert.equal(error.identifier, 'nobody.example.com')

@@ -16,7 +16,7 @@ const full: State = {
   receipts: { default: { 'update reload': { abc: now.toISOString() } } },
   orderFailures: { 'a.example ec': failure },
   deliveryFailures: { default: failure },
-  accountBar: { until: now.toISOString(), message: 'too many' },
+  accountBar: { until: now.toISOString(), message: 'too many', since: now.toISOString(), authority: 'a CA' },
 }
 
 async function place(t: TestContext): Promise<{ directory: string; receipts: string; failures: string; hidden: () => string[] }> {
@@ -28,7 +28,7 @@ async function place(t: TestContext): Promise<{ directory: string; receipts: str
 function isUsable(state: State): void {
   const of = configuration([section('default', { uploadCerts: ['copy CERTS'], update: ['reload'] })])
   const inventory = [held('a.example', { certificate: { state: 'missing' } }), held('b.example')]
-  planOrders({ configuration: of, inventory, state, now })
+  planOrders({ authority: 'a CA', configuration: of, inventory, state, now })
   planDeliveries({ configuration: of, inventory, state, now })
   pruned(state, of, inventory)
 }
@@ -80,7 +80,7 @@ describe('a damaged file is a warning that names it and what follows, never a cr
     const { directory, receipts, failures } = await place(t)
     const some = fc.oneof(fc.jsonValue(), fc.record({ version: fc.constantFrom(1, 2, '1'), data: fc.oneof(fc.jsonValue(), fc.record({
       orderFailures: fc.dictionary(fc.constant('a.example ec'), fc.oneof(fc.constant(failure), fc.jsonValue())), deliveryFailures: fc.dictionary(fc.constant('default'), fc.oneof(fc.constant(failure), fc.jsonValue())),
-      accountBar: fc.oneof(fc.jsonValue(), fc.constant({ until: 'never', message: '' })),
+      accountBar: fc.oneof(fc.jsonValue(), fc.constant({ until: 'never', message: '', since: '', authority: '' })),
     })) }))
     await fc.assert(fc.asyncProperty(some, some, async (one, other) => {
       writeFileSync(receipts, JSON.stringify(one))
@@ -95,7 +95,7 @@ describe('a damaged file is a warning that names it and what follows, never a cr
     const { directory, failures } = await place(t)
     const wrong: unknown[] = [
       { ...full, orderFailures: { a: { ...failure, count: '2' } } }, { ...full, orderFailures: [] }, { orderFailures: {} }, { ...full, accountBar: {} },
-      { ...full, accountBar: { until: 5, message: 'x' } }, { ...full, deliveryFailures: { a: { ...failure, notBefore: 7 } } }, { ...full, deliveryFailures: { a: null } },
+      { ...full, accountBar: { until: 5, message: 'x', since: '', authority: '' } }, { ...full, deliveryFailures: { a: { ...failure, notBefore: 7 } } }, { ...full, deliveryFailures: { a: null } },
     ]
     for (const data of wrong) {
       writeFileSync(failures, JSON.stringify({ version: 1, data }))

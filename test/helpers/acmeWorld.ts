@@ -61,7 +61,7 @@ export async function validate(acme: Acme, challenges: Listener, authorization: 
   if (challenge === undefined) throw new Error(`no http-01 challenge for ${authorization.identifier}`)
   await challenges.present(challenge.token, acme.keyAuthorization(challenge.token))
   try {
-    await acme.accept(challenge)
+    await acme.accept(challenge, authorization.url)
     await acme.validated(authorization.url)
   } finally {
     await challenges.cleanUp(challenge.token)

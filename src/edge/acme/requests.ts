@@ -10,6 +10,8 @@ import type { Transport } from './transport.js'
 const maxBadNonces = 24
 /** More than we ever have in flight; the oldest go stale first. */
 const maxNonces = 64
+/** For one request with all its repeats: a server that answers slowly and badly must not hold a run for hours. */
+const maxRequestMs = 150_000
 const firstPollMs = 50
 const maxPollMs = 2000
 
@@ -53,6 +55,7 @@ export function signedRequests(options: {
   }
 
   function post(url: string, payload: object | null = null): Promise<AcmeAnswer> {
+    const deadline = performance.now() + maxRequestMs
     // Signed anew for each try: a nonce may be spent even where the answer was lost.
     return transport.retrying(async () => {
       for (let refused = 0; ; refused++) {
@@ -60,9 +63,9 @@ export function signedRequests(options: {
         const answer = await send(url, body)
         if (answer.status >= 200 && answer.status < 300) return answer
         const problem = problemOf(answer)
-        if (problem.type !== 'badNonce' || refused >= maxBadNonces) throw problem
+        if (problem.type !== 'badNonce' || refused >= maxBadNonces || performance.now() > deadline) throw problem
       }
-    })
+    }, deadline)
   }
 
   async function poll<T extends Polled>(

@@ -35,9 +35,10 @@ export interface Transport {
   /**
    * Runs `attempt` again, at most three times, after a lost connection or a 5xx, as long as the waiting stays under
    * a minute: a longer Retry-After is thrown at once, for nothing waits for a limit. A timeout gets one more try
-   * (a dead keep-alive connection looks like one); 4xx, 429 among them, and untrusted certificates none.
+   * (a dead keep-alive connection looks like one); 4xx, 429 among them, and untrusted certificates none. Past `deadline`
+   * (of performance.now()) nothing is tried again.
    */
-  retrying<T>(attempt: () => Promise<T>): Promise<T>
+  retrying<T>(attempt: () => Promise<T>, deadline?: number): Promise<T>
   pause(milliseconds: number): Promise<void>
   /** Ends every request and every wait. */
   close(): void
@@ -112,13 +113,13 @@ export function openTransport(options: TransportOptions): Transport {
     await sleep(milliseconds, undefined, { signal }).catch(() => signal.throwIfAborted())
   }
 
-  async function retrying<T>(attempt: () => Promise<T>): Promise<T> {
+  async function retrying<T>(attempt: () => Promise<T>, deadline = Infinity): Promise<T> {
     let waited = 0
     for (let retries = 0; ; retries++) {
       try {
         return await attempt()
       } catch (error) {
-        if (!(error instanceof AcmeProblem) || retries >= triesMore(error)) throw error
+        if (!(error instanceof AcmeProblem) || retries >= triesMore(error) || performance.now() > deadline) throw error
         const wait = error.retryAfterSeconds === undefined ? 250 * 2 ** retries : error.retryAfterSeconds * 1000
         waited += wait
         if (waited > maxWaitMs) throw error

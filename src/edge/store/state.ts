@@ -58,4 +58,4 @@ const isFailures = (value: unknown): value is Failures =>
   isRecord(value) && isRecordOf(value['orderFailures'], isFailure) && isRecordOf(value['deliveryFailures'], isFailure)
   && (value['accountBar'] === undefined || isBar(value['accountBar']))
 
-const isBar = (value: unknown): value is State['accountBar'] => isRecord(value) && isString(value['until']) && isString(value['message'])
+const isBar = (value: unknown): value is State['accountBar'] => isRecordOf(value, isString) && ['until', 'message', 'since', 'authority'].every(key => key in value)
