@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { describe, test, type TestContext } from 'node:test'
 import { OperationalError } from '../../src/core/errors.js'
 import { dropDirectory, listener } from '../../src/edge/challenge.js'
+import { until } from '../helpers/until.js'
 
 describe('challengeDropDir', () => {
   async function directory(t: TestContext): Promise<string> {
@@ -61,6 +62,51 @@ describe('challengeDropDir', () => {
     await drop.cleanUp('A')
     assert.deepEqual(readdirSync(path), ['B'])
     await drop.close()
+    assert.deepEqual(readdirSync(path), [])
+  })
+
+  test('present and cleanUp of one token that overlap: what was presented last is there', async (t) => {
+    const path = await directory(t)
+    const drop = solver(path)
+    const hops = async (count: number) => {
+      for (let n = 0; n < count; n++) await new Promise(setImmediate)
+    }
+    let lost = 0
+    for (let n = 0; n < 300; n++) {
+      await drop.present('T', 'x')
+      // The end of the first at every moment of the second.
+      await Promise.all([drop.present('T', 'x'), hops(n % 12).then(() => drop.cleanUp('T'))])
+      if (!existsSync(join(path, 'T'))) lost++
+      // And the second at every moment of the end of the first.
+      await Promise.all([drop.cleanUp('T'), hops(n % 7).then(() => drop.present('T', 'x'))])
+      if (!existsSync(join(path, 'T'))) lost++
+      await drop.cleanUp('T')
+      assert.ok(!existsSync(join(path, 'T')), 'the last one removes it')
+    }
+    assert.equal(lost, 0)
+    assert.deepEqual(readdirSync(path), [])
+    assert.deepEqual(drop.warnings, [])
+  })
+
+  test('a present that fails takes nothing from the order that shares the token', async (t) => {
+    const path = await directory(t)
+    let full = false
+    const drop = dropDirectory(path, assert.fail, () => full ? Promise.reject(new Error('disk full')) : Promise.resolve())
+    await drop.present('T', 'x')
+    full = true
+    await assert.rejects(drop.present('T', 'x'), /disk full/u)
+    assert.deepEqual(readdirSync(path), ['T'])
+    // The first is done while another that is going to fail is on its way: nobody is left.
+    await Promise.all([assert.rejects(drop.present('T', 'x'), /disk full/u), drop.cleanUp('T')])
+    assert.deepEqual(readdirSync(path), [])
+  })
+
+  test('close waits for what is being written, and removes it', async (t) => {
+    const path = await directory(t)
+    const drop = solver(path)
+    const presenting = drop.present('T', 'x')
+    await drop.close()
+    await presenting
     assert.deepEqual(readdirSync(path), [])
   })
 
@@ -160,6 +206,39 @@ describe('challengeListen', () => {
     await server.close()
     assert.equal(await idle, '')
     await assert.rejects(fetch(`http://127.0.0.1:${server.port}${path}T`))
+  })
+
+  test('hundreds of idle connections keep nobody out, and are closed', { timeout: 60_000 }, async (t) => {
+    const { server, ask } = await start(t)
+    await server.present('T', 'T.thumb')
+    const open = new Set<net.Socket>()
+    let opened = 0
+    let ended = false
+    t.after(() => {
+      ended = true
+      open.forEach(socket => socket.destroy())
+    })
+    // Some say nothing, some half a request; who is sent away comes back.
+    const hold = (n: number) => {
+      if (ended) return
+      const socket = net.connect(server.port, '127.0.0.1', () => {
+        opened++
+        if (n % 2 === 0) socket.write('GET /.well-known/acme')
+      })
+      open.add(socket)
+      socket.on('error', () => undefined).on('close', () => {
+        open.delete(socket)
+        setTimeout(hold, 20, n)
+      })
+    }
+    for (let n = 0; n < 400; n++) hold(n)
+    await until(() => opened > 400)
+    for (let n = 0; n < 30; n++) assert.equal((await ask(`${path}T`)).body, 'T.thumb', `question ${n}`)
+    ended = true
+    const from = performance.now()
+    await until(() => open.size === 0, { ms: 8000, what: 'the idle ones are closed' })
+    assert.ok(performance.now() - from > 2000, 'they had time for a request')
+    assert.equal((await ask(`${path}T`)).status, 200)
   })
 
   test('an address that cannot be had', async (t) => {
