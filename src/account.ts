@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
-import { explained, readText, writeAtomically } from './edge/store.js'
+import { createFile, explained, readText } from './edge/store.js'
 import { makeKey } from './edge/x509.js'
 
 /** The key in PEM (PKCS#8), whether it was made just now, and a warning about its mode. */
@@ -15,15 +15,24 @@ export interface AccountKey {
 
 /** Reads the account key; makes it (EC P-256, 0600) when the file is missing and its directory is there. */
 export async function accountKey(path: string): Promise<AccountKey> {
-  const warning = await modeProblem(path)
-  const file = await readText(path)
-  if (file.state === 'text') return { pem: normalizeAccountKey(file.text, `the account key ${path}`), made: false, ...(warning === undefined ? {} : { warning }) }
-  if (file.state === 'unreadable') throw new OperationalError(`the account key ${path} cannot be read: ${file.why}; make it readable for the user that runs lematt`)
+  const present = await existing(path)
+  if (present !== undefined) return present
   const directory = await stat(dirname(path)).catch(() => undefined)
   if (directory?.isDirectory() !== true) throw new OperationalError(`the account key ${path} is missing, and so is its directory: make the directory (0700) and run again`)
   const pem = await makeKey('ec', { curve: 'prime256v1', keyBitsRSA: 2048 })
-  await writeAtomically(path, pem, 0o600)
-  return { pem, made: true }
+  if (await createFile(path, pem, 0o600)) return { pem, made: true }
+  // Another run (--test beside --prod) was faster, and registers that key: ours must not take its place.
+  const others = await existing(path)
+  if (others === undefined) throw new OperationalError(`the account key ${path} is a link that leads nowhere: make what it leads to, or remove the link`)
+  return others
+}
+
+async function existing(path: string): Promise<AccountKey | undefined> {
+  const warning = await modeProblem(path)
+  const file = await readText(path)
+  if (file.state === 'unreadable') throw new OperationalError(`the account key ${path} cannot be read: ${file.why}; make it readable for the user that runs lematt`)
+  if (file.state === 'missing') return undefined
+  return { pem: normalizeAccountKey(file.text, `the account key ${path}`), made: false, ...(warning === undefined ? {} : { warning }) }
 }
 
 /** What is wrong with who may read the key. @throws OperationalError when others may write it */

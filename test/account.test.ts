@@ -1,12 +1,17 @@
 /** The account key at the command line: made, refused, or warned of; and what a run does without one. */
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { FaultyNight, lines, orderFailures, store } from './helpers/faultyNight.js'
 import { labSkip } from './helpers/lab.js'
 import { must } from './helpers/lab-process.js'
+import { accountKey } from '../src/account.js'
 import type { Night } from './helpers/night.js'
+import { temporaryDirectory } from './helpers/store.js'
 
 describe('the account key', { skip: labSkip() }, () => {
   let faulty: FaultyNight
@@ -152,4 +157,35 @@ describe('the account key', { skip: labSkip() }, () => {
     }
     night.assertWhole()
   })
+})
+
+test('several first runs at once (--test beside --prod) have one account key: who comes second takes that of the first', async t => {
+  const directory = temporaryDirectory(t)
+  const children = Array.from({ length: 6 }, () => {
+    const child = spawn(process.execPath, ['--import', 'tsx', 'test/helpers/storeChild.ts', 'accountKey', directory], { stdio: ['pipe', 'pipe', 'inherit'] })
+    t.after(() => child.kill('SIGKILL'))
+    return { child, ended: once(child, 'exit'), lines: createInterface(child.stdout)[Symbol.asyncIterator]() }
+  })
+  const say = async (): Promise<string[]> => Promise.all(children.map(async c => String((await c.lines.next()).value)))
+  assert.deepEqual(new Set(await say()), new Set(['ready']))
+  for (let round = 0; round < 10; round++) {
+    for (const { child } of children) child.stdin.write(`${round}\n`)
+    const told = (await say()).map(line => JSON.parse(line) as { pem: string; made: boolean })
+    const path = join(directory, `${round}`)
+    const pem = readFileSync(path, 'utf8')
+    assert.equal(told.filter(each => each.made).length, 1, `round ${round}: how many say that they made it`)
+    for (const each of told) assert.equal(each.pem, pem, `round ${round}: a key that is not the one on disk`)
+    assert.equal(statSync(path).mode & 0o777, 0o600)
+  }
+  for (const { child } of children) child.stdin.end()
+  await Promise.all(children.map(c => c.ended))
+  assert.deepEqual(readdirSync(directory).filter(name => name.startsWith('.')), [])
+})
+
+test('a link that leads nowhere is not replaced by an account key', async t => {
+  const path = join(temporaryDirectory(t), 'account.key')
+  symlinkSync('not-mounted/account.key', path)
+  await assert.rejects(accountKey(path), /the account key \S+ is a link that leads nowhere: make what it leads to, or remove the link/u)
+  assert.equal(readlinkSync(path), 'not-mounted/account.key')
+  assert.deepEqual(readdirSync(join(path, '..')), ['account.key'])
 })

@@ -10,7 +10,7 @@ export { loadState, saveFailures, saveReceipts } from './store/state.js'
 export { forgetTokens, noteTokens, sweepTokens } from './store/tokens.js'
 export { checkStore } from './store/probe.js'
 export { lockHolder, takeLock } from './store/lock.js'
-export { explained, writeAtomically } from './store/atomic.js'
+export { createFile, explained, writeAtomically } from './store/atomic.js'
 
 /** What became of reading one file of the store. */
 export type FileText = { readonly state: 'missing' } | { readonly state: 'unreadable'; readonly why: string; readonly denied?: boolean } | { readonly state: 'text'; readonly text: string }

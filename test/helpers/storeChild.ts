@@ -3,7 +3,9 @@
  * what happened: `ready`, `took`, `held by PID`.
  */
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { accountKey } from '../../src/account.js'
 import { LockedError } from '../../src/core/errors.js'
 import { makeStore, savePair, saveReceipts, storePaths, takeLock } from '../../src/edge/store.js'
 import { filesOf } from './store.js'
@@ -45,6 +47,15 @@ async function lock(): Promise<void> {
   }
 }
 
+/** Reads or makes the account key that each line of standard input names, and tells it. */
+async function accountKeys(): Promise<void> {
+  say('ready')
+  for await (const line of createInterface(process.stdin)) {
+    const { pem, made } = await accountKey(join(directory, line))
+    say(JSON.stringify({ pem, made }))
+  }
+}
+
 function becomeNobody(): void {
   if (process.getuid?.() !== 0) return
   process.setgid?.(65534)
@@ -66,6 +77,7 @@ async function fromNothing(umask: string): Promise<void> {
 
 if (command === 'save') await saveLoop()
 else if (command === 'lock') await lock()
+else if (command === 'accountKey') await accountKeys()
 else if (command === 'lockAsNobody') {
   becomeNobody()
   await lock()

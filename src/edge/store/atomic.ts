@@ -44,6 +44,30 @@ export async function writeAtomically(path: string, data: string, mode: number):
   }
 }
 
+/**
+ * Makes `path` when there is none, whole from the first moment; several processes may try at once.
+ * @returns false when something stands there already, which is left as it is
+ */
+export async function createFile(path: string, data: string, mode: number): Promise<boolean> {
+  // Of this process alone: another one that tries at the same time must not take it away.
+  const temp = await writeTemp(`${path}.${process.pid}`, data, mode)
+  try {
+    await link(temp, path).catch(async (error: unknown) => {
+      if (isThere(error)) throw error
+      await copyFile(temp, path, constants.COPYFILE_EXCL) // where the file system has no hard links
+    })
+    await syncDirectory(dirname(path))
+    return true
+  } catch (error) {
+    if (isThere(error)) return false
+    throw explained(error, `cannot write ${path}`)
+  } finally {
+    await rm(temp, { force: true }).catch(() => undefined)
+  }
+}
+
+const isThere = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'EEXIST'
+
 /** Makes renames in a directory durable. */
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, 'r')
