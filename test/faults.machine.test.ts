@@ -173,6 +173,54 @@ describe('a disk that fails', { skip: labSkip(), concurrency: false }, () => {
     assert.equal((await night.lematt(['--test'])).code, 0)
     assert.deepEqual(recorded(), ['default', 'every', 'default', 'every'])
   })
+
+  test('the disk becomes read-only in the middle of a night: all that was done and all that was not is in the report', async () => {
+    await mount(night.conf, 'size=4m')
+    night.settings({ keyTypes: 'ec' })
+    await night.domains('a.example.com b.example.com\nc.example.com\n')
+    night.actions(`[default]\nupdate: ["mount -o remount,ro ${night.conf}"]\n`)
+    const ran = await night.lematt(['--test'])
+    assert.equal(ran.code, 1, ran.stdout + ran.stderr)
+    assert.equal(ran.stderr, '')
+    assert.match(ran.stdout, /^issued: a\.example\.com \+1 ec/mu)
+    assert.match(ran.stdout, /^delivered: \[default\] 2 certificates/mu)
+    for (const what of ['cannot write \\S+/receipts\\.json', 'cannot remove the lock \\S+/test/state/lock']) {
+      assert.match(ran.stdout, new RegExp(`^failed: ${what}: the file system is read-only: remount it$`, 'mu'))
+    }
+    assert.match(ran.stdout, /^2 issued, 1 delivered, 2 failed \(test/mu)
+    assert.doesNotMatch(ran.stdout, /bug|at .*\.js:\d/u)
+    const orders = asked(night.pebble).orders
+
+    await must('mount', ['-o', 'remount,rw', night.conf])
+    night.actions('[default]\nupdate: ["true"]\n')
+    const next = await night.lematt(['--test', '--json'])
+    assert.equal(next.code, 0, next.stdout + next.stderr)
+    assert.equal(asked(night.pebble).orders, orders, 'what was saved was issued again')
+    night.assertWhole()
+    await unmount()
+  })
+
+  test('it becomes read-only while an order is under way: nothing is delivered, and the report is there, as text and as JSON', async () => {
+    await mount(night.conf, 'size=4m')
+    night.settings({ keyTypes: 'ec' })
+    night.actions(`[default]\nprepare: ["mount -o remount,ro ${night.conf}; sleep 60"]\nupdate: ["echo update >> ${record()}"]\n`)
+    rmSync(record(), { force: true })
+    // New names, for the CA has to ask for a challenge.
+    for (const [name, format] of [['text.example.com', '--cron'], ['json.example.com', '--json']] as const) {
+      await night.domains(`${name}\n`)
+      const ran = await night.lematt(['--test', format])
+      assert.equal(ran.code, 1, ran.stdout + ran.stderr)
+      assert.equal(ran.stderr, '')
+      assert.match(ran.stdout, /cannot (?:write|save) \S+: the file system is read-only: remount it/u)
+      assert.match(ran.stdout, /cannot remove the lock \S+: the file system is read-only: remount it/u)
+      if (format === '--json') assert.equal((JSON.parse(ran.stdout) as { exitCode: number }).exitCode, 1)
+      assert.deepEqual(recorded(), [])
+      assert.deepEqual(night.files('test', 'cert'), [])
+      await must('mount', ['-o', 'remount,rw', night.conf])
+      night.assertWhole()
+    }
+    await unmount()
+  })
 })
 
 describe('damaged files', { skip: labSkip(), concurrency: false }, () => {
