@@ -38,6 +38,17 @@ export async function loadConfiguration(path: string, cwd: string): Promise<Conf
     checked.add(each)
     const message = writableByOthers(await stat(each), each)
     if (message !== undefined) problems.push({ place: start(show(each)), message })
+    await checkAbove(each)
+  }
+  // Who can rename what is above can put another configuration in its place.
+  const above = new Set<string>()
+  const checkAbove = async (below: string): Promise<void> => {
+    const each = dirname(below)
+    if (each === below || above.has(each)) return
+    above.add(each)
+    const message = replaceableByOthers(await stat(each), (await stat('/')).uid, each)
+    if (message !== undefined) problems.push({ place: start(show(each)), message })
+    await checkAbove(each)
   }
   await checkDirectory(directory)
   const read = async (name: string): Promise<SourceText> => {
@@ -149,12 +160,28 @@ function writableByOthers(facts: Stats, path: string): string | undefined {
     return `the ${what} belongs to user ${facts.uid}, who could put commands into it that run as you (user ${user}); `
       + `run lematt as that user, or: chown ${user} ${cleanLine(path)}`
   }
-  const who = [facts.mode & 0o020 ? 'g' : '', facts.mode & 0o002 ? 'o' : ''].join('')
+  const who = writers(facts)
   if (who === '') return undefined
   const named = who === 'g' ? 'its group' : 'every user'
   return `${named} can write this ${what}, and so put commands into it that run as you; `
     + `run: chmod ${who}-w ${cleanLine(path)}`
 }
+
+// The same for a directory above. `rootUser` owns "/": in a user namespace root may have another number.
+function replaceableByOthers(facts: Stats, rootUser: number, path: string): string | undefined {
+  const user = geteuid?.()
+  if (user !== undefined && ![0, user, rootUser].includes(facts.uid)) {
+    return `this directory, above the configuration, belongs to user ${facts.uid}, who could put another one in its place; `
+      + `move the configuration to where only root and you can write, or: chown root ${cleanLine(path)}`
+  }
+  const who = writers(facts)
+  // Sticky (/tmp): names of root and of ourselves stay ours.
+  if (who === '' || (facts.mode & 0o1000) !== 0) return undefined
+  return `${who === 'g' ? 'its group' : 'every user'} can write this directory, and so put another configuration in the place of the one below it; `
+    + `run: chmod ${who}-w ${cleanLine(path)}`
+}
+
+const writers = ({ mode }: Stats): string => [mode & 0o020 ? 'g' : '', mode & 0o002 ? 'o' : ''].join('')
 
 function reason(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException

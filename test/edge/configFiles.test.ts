@@ -106,6 +106,45 @@ test('a link out of the directory is followed, and what it leads to is checked t
   assert.match((await refused('conf', cwd)).join('\n'), /^conf\/domains:1:1: every user can write this file/)
 })
 
+test('directories above that others can write: another configuration could come into its place', async (t) => {
+  for (const [mode, fix] of [[0o775, 'g-w'], [0o757, 'o-w'], [0o777, 'go-w']] as const) {
+    const { cwd, conf: there } = await conf(t)
+    const deep = join(cwd, 'a', 'b')
+    await mkdir(deep, { recursive: true })
+    await cp(there, join(deep, 'conf'), { recursive: true })
+    await chmod(join(cwd, 'a'), mode)
+    assert.deepEqual((await refused('conf', deep)).map((each) => each.replace(/: .*; /u, ': ')), [
+      `${join(cwd, 'a')}:1:1: run: chmod ${fix} ${join(cwd, 'a')}`,
+    ])
+    // Sticky: who can write it can still not rename what is ours.
+    await chmod(join(cwd, 'a'), 0o1000 | mode)
+    assert.equal((await loadConfiguration('conf', deep)).subjects.length, 1)
+  }
+})
+
+test('each directory above is said once; what a link leads to has directories above it, too', async (t) => {
+  const { cwd, conf: there } = await conf(t)
+  await mkdir(join(cwd, 'beside'))
+  await rename(join(there, 'domains'), join(cwd, 'beside', 'domains'))
+  await symlink('../beside/domains', join(there, 'domains'))
+  await chmod(cwd, 0o777)
+  assert.equal((await refused('conf', cwd)).length, 1)
+  await chmod(cwd, 0o755)
+  await rm(join(there, 'domains'))
+  await rename(join(cwd, 'beside', 'domains'), join(there, 'domains'))
+  const elsewhere = await directory(t)
+  await mkdir(join(elsewhere, 'x'))
+  for (const name of ['domains', 'actions.conf']) {
+    await rename(join(there, name), join(elsewhere, 'x', name))
+    await symlink(join(elsewhere, 'x', name), join(there, name))
+  }
+  assert.equal((await loadConfiguration('conf', cwd)).subjects.length, 1)
+  await chmod(elsewhere, 0o777)
+  const found = await refused('conf', cwd)
+  assert.deepEqual(found.length, 1)
+  assert.match(found.join(), /every user can write this directory, and so put another configuration in the place of the one below it/u)
+})
+
 const skip = process.getuid?.() === 0 ? false : 'needs root to give a file away'
 
 test('a file of another user is refused', { skip }, async (t) => {
@@ -113,6 +152,17 @@ test('a file of another user is refused', { skip }, async (t) => {
   await chown(join(there, 'actions.conf'), 4711, 4711)
   const found = (await refused('conf', cwd)).join('\n')
   assert.match(found, /^conf\/actions\.conf:1:1: the file belongs to user 4711, who could put commands/)
+})
+
+test('a directory above that belongs to another user is refused', { skip }, async (t) => {
+  const { cwd, conf: there } = await conf(t)
+  const deep = join(cwd, 'a')
+  await mkdir(deep)
+  await rename(there, join(deep, 'conf'))
+  await chown(deep, 4711, 4711)
+  const found = await refused('conf', deep)
+  assert.equal(found.length, 1)
+  assert.match(found.join(), /^.:1:1: this directory, above the configuration, belongs to user 4711, who could put another one in its place; .* chown root \S+\/a$/u)
 })
 
 test('blanks and shell metacharacters in the path are refused', async (t) => {
