@@ -6,7 +6,7 @@ import { modeProblem } from './account.js'
 import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
 import { due } from './core/renewal.js'
-import { count } from './core/text.js'
+import { cleanLine, count } from './core/text.js'
 import type { Configuration, Mode } from './core/types.js'
 import { lockHolder, readText, storePaths } from './edge/store.js'
 import { readKey } from './edge/x509.js'
@@ -27,25 +27,35 @@ export interface CheckContext {
 }
 
 /** Everything that can be known without the network. */
-export async function check({ configuration, modes, path, uid, clock }: CheckContext): Promise<Finding[]> {
+export async function check(context: CheckContext): Promise<Finding[]> {
+  // In one line each, whatever files and directories are called.
+  return (await findings(context)).map(({ level, text }) => ({ level, text: cleanLine(text, Infinity) }))
+}
+
+async function findings({ configuration, modes, path, uid, clock }: CheckContext): Promise<Finding[]> {
   const { settings, subjects, sections } = configuration
-  const findings: Finding[] = [{ level: 'ok', text: `configuration: ${count(subjects.length, 'subject')}, ${count(sections.length, 'section')}` }]
-  if (uid === 0) findings.push({ level: 'warning', text: 'running as root: lematt needs no root; run it as the owner of the configuration directory (certmaint)' })
-  findings.push(...await checkAccountKey(settings.accountKey))
-  if (settings.challengeDropDir !== undefined && settings.challengeListen === undefined) findings.push(await checkDropDirectory(settings.challengeDropDir))
-  if (settings.caBundle !== undefined) findings.push(await checkBundle(settings.caBundle))
-  if (settings.logFile !== undefined) findings.push(await checkLog(settings.logFile))
-  findings.push(...await checkTools(configuration, path))
+  const found: Finding[] = [{ level: 'ok', text: `configuration: ${count(subjects.length, 'subject')}, ${count(sections.length, 'section')}` }]
+  if (uid === 0) found.push({ level: 'warning', text: 'running as root: lematt needs no root; run it as the owner of the configuration directory (certmaint)' })
+  found.push(...await checkAccountKey(settings.accountKey))
+  if (settings.challengeDropDir !== undefined && settings.challengeListen === undefined) found.push(await checkDropDirectory(settings.challengeDropDir))
+  if (settings.caBundle !== undefined) found.push(await checkBundle(settings.caBundle))
+  if (settings.logFile !== undefined) found.push(await checkLog(settings.logFile))
+  found.push(...await checkTools(configuration, path))
   const standing = new Set<string>()
   for (const mode of modes) {
     const paths = storePaths(configuration.directory, mode)
-    const inventory = await observe(configuration, mode, paths)
-    for (const warning of standingWarnings(configuration, inventory)) standing.add(warning)
-    const dueNow = inventory.filter(h => due(h, settings, clock()) !== undefined).length
-    findings.push({ level: 'ok', text: `store ${mode}: ${count(inventory.length, 'certificate')} configured, ${dueNow} due` })
-    findings.push(...await checkModes(paths.key), ...await checkLock(paths.state, mode))
+    try {
+      const inventory = await observe(configuration, mode, paths)
+      for (const warning of standingWarnings(configuration, inventory)) standing.add(warning)
+      const dueNow = inventory.filter(h => due(h, settings, clock()) !== undefined).length
+      found.push({ level: 'ok', text: `store ${mode}: ${count(inventory.length, 'certificate')} configured, ${dueNow} due` })
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error
+      found.push({ level: 'error', text: `store ${mode}: ${error.message}` })
+    }
+    found.push(...await checkModes(paths.key), ...await checkLock(paths.state, mode))
   }
-  return [...findings, ...[...standing].map(text => ({ level: 'warning' as const, text }))]
+  return [...found, ...[...standing].map(text => ({ level: 'warning' as const, text }))]
 }
 
 async function checkAccountKey(path: string): Promise<Finding[]> {

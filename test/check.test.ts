@@ -173,6 +173,28 @@ uploadCerts: ["no-such-push CERTS", "./conf CERTS"]
     assert.deepEqual(everything(), before)
   })
 
+  test('a store that cannot be read is an error, and the rest is looked at', async () => {
+    mkdirSync(at('conf/test'))
+    writeFileSync(at('conf/test/cert'), '')
+    const text = await found(1)
+    assert.match(text, new RegExp(`^error: store test: cannot read the directory ${at('conf/test/cert')}: something that is no directory stands in its way$`, 'mu'))
+    assert.match(text, /^ok: store prod: 4 certificates configured, 4 due$/mu)
+  })
+
+  test('names of files forge no lines and no terminal escapes, as text and as JSON', async () => {
+    mkdirSync(at('conf/prod/key'), { recursive: true })
+    const name = 'x\nerror: forged\u001b[31m\u202e\u009b-key.rsa2048.pem'
+    writeFileSync(at('conf/prod/key', name), 'x')
+    chmodSync(at('conf/prod/key', name), 0o644)
+    const warning = /^warning: 1 key file in \S+ can be read by others \(x error: forged-key\.rsa2048\.pem\): chmod 600 \S+$/mu
+    const text = await found(0)
+    assert.match(text, warning)
+    assert.doesNotMatch(text, /^error/mu)
+    const json = await found(0, '--json')
+    assert.doesNotMatch(json, /\\u001b|\\n|\\u009b|[\u009b\u202e]/u)
+    assert.ok((JSON.parse(json) as { findings: { level: string; text: string }[] }).findings.some(f => warning.test(`${f.level}: ${f.text}`)))
+  })
+
   test('--json says the same, for machines', async () => {
     settings({ challengeDropDir: at('nowhere') })
     const ran = await found(1, '--json', '--prod')
