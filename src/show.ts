@@ -37,10 +37,22 @@ export function lineOf(progress: Progress, verbose: boolean): string | undefined
 
 export function openShow(options: ShowOptions, stdout: NodeJS.WriteStream, env: NodeJS.ProcessEnv): Show {
   const print = (line: string): void => void stdout.write(`${clean(line)}\n`)
-  if (options.json) return { listen: () => undefined, end: report => print(JSON.stringify(reportJson(report), null, 2)), close: () => undefined }
+  if (options.json) return asJson(print)
   if (options.cron) return onPaper(options, print, true)
   // A dumb terminal cannot take a line back.
   return stdout.isTTY && env['TERM'] !== 'dumb' ? onScreen(options, stdout, env) : onPaper(options, print, false)
+}
+
+function asJson(print: (line: string) => void): Show {
+  // Of the run itself; the others say them as they come.
+  const warnings: string[] = []
+  return {
+    listen(progress) {
+      if (progress.type === 'warning') warnings.push(progress.text)
+    },
+    end: report => print(JSON.stringify(reportJson({ ...report, warnings: [...warnings, ...report.warnings] }), null, 2)),
+    close: () => undefined,
+  }
 }
 
 function onPaper({ verbose }: ShowOptions, print: (line: string) => void, cron: boolean): Show {

@@ -138,6 +138,11 @@ describe('the account key', { skip: labSkip() }, () => {
     assert.match(stdout, /1 issued, 1 delivered/u)
     assert.equal(readFileSync(key, 'utf8'), good)
     assert.doesNotMatch(stdout, /made a new account key/u)
+    assert.equal(stdout.match(/can be read by others/gu)?.length, 1)
+    const json = await night.lematt(['--test', '--json', '--only', 'held.example.com', '--force'])
+    assert.equal(json.code, 0, json.stdout + json.stderr)
+    const { warnings } = JSON.parse(json.stdout) as { warnings: string[] }
+    assert.deepEqual(warnings.filter(w => w.includes('account')), [`the account key ${key} can be read by others (mode 644): chmod 600 ${key}`])
     night.assertWhole()
   })
 
