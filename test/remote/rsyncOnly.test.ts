@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
@@ -47,7 +47,7 @@ shift
 SSH_ORIGINAL_COMMAND=$*
 case \${LIE-} in ?*) SSH_ORIGINAL_COMMAND=$(printf '%s' "$*" | sed "$LIE") ;; esac
 export SSH_ORIGINAL_COMMAND
-cd ${path('host')} && exec ${shell.join(' ')} ${checker} ${tls}
+cd ${path('host')} && exec \${SHELL_AND_CHECKER-${shell.join(' ')} ${checker} ${tls}}
 `, { mode: 0o755 })
     })
     beforeEach(async () => {
@@ -231,6 +231,64 @@ cd ${path('host')} && exec ${shell.join(' ')} ${checker} ${tls}
       assert.equal(alone.code, 0, alone.stderr)
       assert.equal(statSync(join(tls, 'suid')).mode & 0o7777, 0o770)
       assert.equal(statSync(join(tls, 'wide')).mode & 0o7777, 0o775)
+    })
+
+    test('a file that was there: no right for others nor setuid bit outlives a push, whatever the client asks', async () => {
+      const key = join(tls, 'a-key.pem')
+      const modeOf = (path: string) => (statSync(path).mode & 0o7777).toString(8)
+      const pushed = async (was: number, args: readonly string[], sends = 0o600): Promise<string> => {
+        await writeFile(key, 'key of last year\n')
+        await chmod(key, was)
+        await chmod(path('central', 'a-key.pem'), sends)
+        const ran = await rsync([...args, 'a-key.pem', 'host:'])
+        assert.equal(ran.code, 0, `${args.join(' ')}: ${ran.stderr}`)
+        assert.equal(readFileSync(key, 'utf8'), 'key of a\n')
+        return modeOf(key)
+      }
+      // Without -p rsync leaves a file the mode that it has, whatever --chmod says: here without what others may.
+      for (const was of [0o644, 0o666, 0o4755, 0o2644, 0o6777, 0o604]) {
+        const left = (was & 0o770).toString(8)
+        assert.equal(await pushed(was, ['-tL', '--chmod=F640']), left, was.toString(8))
+        assert.equal(await pushed(was, ['-tL']), left, was.toString(8))
+      }
+      assert.equal(await pushed(0o640, ['-tL']), '640', 'what the operator of the host allowed was taken back')
+      assert.equal(await pushed(0o600, ['-tL', '--chmod=F640']), '600')
+      // With it the mode is what the client says, again without what others may.
+      assert.equal(await pushed(0o600, ['-tpL', '--chmod=F640']), '640')
+      assert.equal(await pushed(0o644, ['-tpL', '--chmod=F640']), '640')
+      for (const was of [0o644, 0o600]) assert.equal(await pushed(was, ['-tpL', '--chmod=F4777'], 0o6777), '770')
+
+      // Others of the directory are closed too, and theirs is all that changes; directories keep their setgid bit.
+      await mkdir(join(tls, 'sub'))
+      await chmod(join(tls, 'sub'), 0o2755)
+      await chmod(tls, 0o2755)
+      await writeFile(join(tls, 'sub', 'b-key.pem'), 'key of b\n')
+      await chmod(join(tls, 'sub', 'b-key.pem'), 0o644)
+      await pushed(0o644, ['-tL'])
+      assert.deepEqual(['sub/b-key.pem', 'sub', '.', 'old-key.pem'].map(name => modeOf(join(tls, name))), ['640', '2755', '2755', '600'])
+      assert.equal(readFileSync(join(tls, 'sub', 'b-key.pem'), 'utf8'), 'key of b\n')
+    })
+
+    test('a file of somebody else that others can read is refused: the key that replaces it would be readable', {
+      skip: process.getuid?.() === 0 ? false : 'needs root',
+    }, async () => {
+      await writeFile(join(tls, 'a-key.pem'), 'key of root\n', { mode: 0o600 })
+      await chmod(join(tls, 'a-key.pem'), 0o644)
+      await chmod(base, 0o711)
+      await copyFile(checker, path('checker')) // the one of the checkout may be out of his reach
+      await chmod(path('checker'), 0o755)
+      await chown(tls, 65534, 65534)
+      await chown(join(tls, 'old-key.pem'), 65534, 65534)
+      const before = snapshot(path('host'))
+      const as = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...shell, path('checker'), tls].join(' ')
+      const ran = await rsync(['-tL', 'a-key.pem', 'host:'], { SHELL_AND_CHECKER: as })
+      assert.notEqual(ran.code, 0)
+      assert.match(ran.stderr, /refused: others may read or run this file, which is not ours to close \(chmod o-rwx,ug-s\): \S+\/a-key\.pem$/mu)
+      assert.deepEqual(snapshot(path('host')), before)
+      await chmod(join(tls, 'a-key.pem'), 0o640)
+      const closed = await rsync(['-tL', 'a-key.pem', 'host:'], { SHELL_AND_CHECKER: as })
+      assert.equal(closed.code, 0, closed.stderr)
+      assert.equal(statSync(join(tls, 'a-key.pem')).mode & 0o7777, 0o640)
     })
 
     test('nothing of an existing file goes back to the client: no block checksums', async () => {
