@@ -26,7 +26,8 @@ the exit code is then 2. Try a change with \`lematt check\` and \`lematt --test\
 
 The files are code: \`actions.conf\` holds commands that run as the user who runs lematt. So a file or a directory that
 group or others can write is refused, and so is one that belongs to somebody other than root or that user; the same goes
-for the directories above (sticky ones, like `/tmp`, may be written by others). The path of the directory holds letters, digits and \`._/+@%=,:-\` only. Files are UTF-8, up to 5 MB.
+for the directories above, except that sticky ones like \`/tmp\` may be written by others. The path of the directory holds
+letters, digits and \`._/+@%=,:-\` only. Files are UTF-8, up to 5 MB.
 
 ## The form of lematt.conf and actions.conf
 
