@@ -365,6 +365,8 @@ describe('the command line, through nights', { skip: labSkip(), concurrency: fal
     night.actions('[default]\n')
     const full = await night.lematt(['--test', '--only', 'b.example.com', '--force'])
     assert.equal(full.code, 0, full.stdout)
+    assert.match(full.stdout, /^issued: b\.example\.com ec by .*\n(?:.*\n)*1 issued \(test, .*\)\n$/u)
+    assert.ok(!existsSync(night.path('test', 'state', 'lock')))
     assert.match(full.stderr, /^lematt: cannot write the log \/dev\/full: ENOSPC[^\n]*\n$/u)
     night.settings({ keyTypes: 'ec' })
   })

@@ -166,6 +166,38 @@ cd ${path('host')} && exec \${SHELL_AND_CHECKER-${shell.join(' ')} ${checker} ${
       assert.deepEqual(snapshot(base), before)
     })
 
+    test('a home under another name, and .ssh wherever it is, are refused; another directory in the home is not', async () => {
+      const push = 'rsync --server -te.LsfxCIvu . .'
+      await mkdir(path('host', 'home', '.ssh', 'below'), { recursive: true })
+      await mkdir(path('host', 'elsewhere', '.ssh'))
+      await mkdir(path('host', 'home', 'tls'))
+      await symlink('host', path('alias'))
+      await symlink('home/.ssh', path('host', 'innocent'))
+      const before = snapshot(base)
+      const cases: [string, string, RegExp][] = [
+        // DIRECTORY, HOME
+        [path('host', 'home'), path('host', 'home'), /the home directory \S+ is in /u],
+        [path('host', 'home'), path('alias', 'home'), /the home directory \S+ is in /u],
+        [path('alias', 'home'), path('host', 'home'), /the home directory \S+ is in /u],
+        [path('host'), path('alias', 'home', 'tls'), /the home directory \S+ is in /u],
+        [path('host', 'home', '.ssh'), path('host', 'home'), /is a \.ssh directory, or in one/u],
+        [path('host', 'home', '.ssh', 'below'), path('host', 'home'), /is a \.ssh directory, or in one/u],
+        [path('host', 'elsewhere', '.ssh'), path('host', 'home'), /is a \.ssh directory, or in one/u],
+        [path('host', 'innocent', 'below'), path('host', 'home'), /is a \.ssh directory, or in one/u],
+      ]
+      for (const [directory, HOME, why] of cases) {
+        const ran = await asked(push, directory, { HOME })
+        assert.equal(ran.code, 1, directory)
+        assert.match(ran.stderr, why)
+      }
+      assert.deepEqual(snapshot(base), before)
+      for (const HOME of [path('host', 'home'), path('host', 'nowhere'), '']) {
+        // What rsync makes of an empty connection is its own matter.
+        assert.doesNotMatch((await asked(push, path('host', 'home', 'tls'), { HOME })).stderr, /refused/u)
+      }
+      await rm(path('alias'))
+    })
+
     test('pushes as operators write them arrive, links as the files they lead to', async () => {
       const files = ['a-key.pem', 'a-cert.pem', 'b-key.pem']
       const ways = [['-tL', '--chmod=F640'], ['-rtL'], ['-avzL'], ['-aL'], ['-tLi'], ['-tLq'], ['-tLvv', '--stats'],
