@@ -320,7 +320,8 @@ cd ${path('host')} && exec \${SHELL_AND_CHECKER-${shell.join(' ')} ${checker} ${
       await chmod(join(tls, 'a-key.pem'), 0o640)
       const closed = await rsync(['-tL', 'a-key.pem', 'host:'], { SHELL_AND_CHECKER: as })
       assert.equal(closed.code, 0, closed.stderr)
-      assert.equal(statSync(join(tls, 'a-key.pem')).mode & 0o7777, 0o640)
+      assert.equal(readFileSync(join(tls, 'a-key.pem'), 'utf8'), 'key of a\n')
+      assert.equal(statSync(join(tls, 'a-key.pem')).mode & 0o7007, 0)
     })
 
     test('nothing of an existing file goes back to the client: no block checksums', async () => {
