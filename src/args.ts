@@ -1,6 +1,7 @@
 /** The command line (spec §6): what was asked for, or what is wrong with it. */
 import { parseArgs } from 'node:util'
 import { UsageError } from './core/errors.js'
+import { parseIdentifier } from './core/identifier.js'
 import { cleanLine } from './core/text.js'
 import type { Mode } from './core/types.js'
 
@@ -14,6 +15,11 @@ export interface Arguments {
   readonly cron: boolean
   readonly parallel?: number
   readonly only?: ReadonlySet<string>
+  /** The verb was `deliver`: a run, or a plan, without orders. */
+  readonly delivers: boolean
+  /** What `deliver` names: subjects and sections; empty for all. */
+  readonly targets: readonly string[]
+  readonly again: boolean
   readonly force: boolean
   readonly json: boolean
   readonly verbose: boolean
@@ -21,6 +27,8 @@ export interface Arguments {
 
 export const usage = `usage: lematt --test|--prod [options]         issue what is due, deliver what is lacking
        lematt plan --test|--prod [options]    print what would be done and why; change nothing
+       lematt deliver [NAME|SECTION...] --test|--prod [--again]
+                                              deliver what is lacking, order nothing
        lematt check [--test|--prod]           check configuration, permissions, tools
 
   --test             the CA's staging, files in conf/test: proves a configuration end to end
@@ -31,6 +39,7 @@ export const usage = `usage: lematt --test|--prod [options]         issue what i
   --dry-run          the same as plan
   --only NAME...     only subjects with these names or labels, also when they failed lately
   --force            with --only: reissue also what is not due
+  --again            with deliver: also what was delivered before
   --json             print the plan or the report as JSON
   --verbose          print each step and its output
   --version, --help
@@ -48,6 +57,7 @@ const options = {
   'dry-run': { type: 'boolean' },
   'only': { type: 'string', multiple: true },
   'force': { type: 'boolean' },
+  'again': { type: 'boolean' },
   'json': { type: 'boolean' },
   'verbose': { type: 'boolean' },
   'version': { type: 'boolean' },
@@ -57,24 +67,30 @@ const options = {
 /** @param argv without node and script. @throws UsageError */
 export function parseArguments(argv: readonly string[]): Arguments {
   const [first = ''] = argv
-  const verb = first === 'plan' || first === 'check' ? first : undefined
-  const { values } = parse(spreadOnly(verb === undefined ? argv : argv.slice(1)))
-  const given = (name: 'test' | 'prod' | 'cron' | 'force' | 'json' | 'verbose' | 'dry-run'): boolean => values[name] === true
-  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose') }
+  const verb = verbs.find(known => known === first)
+  const { values, positionals } = parse(spreadOnly(verb === undefined ? argv : argv.slice(1)))
+  const given = (name: 'test' | 'prod' | 'cron' | 'force' | 'json' | 'verbose' | 'dry-run' | 'again'): boolean => values[name] === true
+  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose'), again: given('again'), delivers: verb === 'deliver', targets: positionals.map(canonical) }
   if (values.help === true) return { ...common, verb: 'help' }
   if (values.version === true) return { ...common, verb: 'version' }
 
+  const [positional] = positionals
+  if (positional !== undefined && verb !== 'deliver') throw new UsageError(strayWord(positional))
   if (given('test') && given('prod')) throw new UsageError('--test and --prod exclude each other')
   const mode = given('test') ? 'test' : given('prod') ? 'prod' : undefined
   if (mode === undefined && verb !== 'check') throw new UsageError('say --test (the CA\'s staging) or --prod (the real thing)')
   if (common.config === '') throw new UsageError('--config needs a path')
+  if (common.again && verb !== 'deliver') throw new UsageError('--again goes with lematt deliver: it sends what was delivered before once more')
+  if (verb === 'deliver' && (values.only !== undefined || common.force)) throw new UsageError('lematt deliver takes names and sections without --only, and orders nothing that --force could mean')
+  const strange = verb === 'check' ? (['force', 'dry-run', 'cron'] as const).find(given) ?? (values.only === undefined ? undefined : 'only') : undefined
+  if (strange !== undefined) throw new UsageError(`--${strange} means nothing to lematt check, which looks at everything and changes nothing`)
   if (common.force && values.only === undefined) throw new UsageError('--force needs --only NAME: reissuing everything would use up the CA\'s rate limits')
   return {
     ...common,
     verb: verb === 'check' ? 'check' : verb === 'plan' || given('dry-run') ? 'plan' : 'run',
     ...(mode === undefined ? {} : { mode }),
     ...(values.parallel === undefined ? {} : { parallel: parallelOf(values.parallel) }),
-    ...(values.only === undefined ? {} : { only: new Set(values.only.map(name => name.toLowerCase().replace(/\.$/u, ''))) }),
+    ...(values.only === undefined ? {} : { only: new Set(values.only.map(canonical)) }),
   }
 }
 
@@ -84,11 +100,23 @@ function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: str
     parsed = parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
   } catch (error) {
     // Node's sentence names the option; what it says of `--` and positionals does not concern us.
-    throw new UsageError(cleanLine(error instanceof Error ? error.message.split('. ')[0] ?? '' : String(error), 200))
+    const said = cleanLine(error instanceof Error ? error.message.split('. ')[0] ?? '' : String(error), 200)
+    throw new UsageError(said.charAt(0).toLowerCase() + said.slice(1))
   }
-  const [positional] = parsed.positionals
-  if (positional !== undefined) throw new UsageError(`"${cleanLine(positional, 80)}" is no verb and no option of lematt`)
   return parsed
+}
+
+const verbs = ['plan', 'check', 'deliver'] as const
+
+function strayWord(word: string): string {
+  const shown = cleanLine(word, 80)
+  return verbs.some(verb => verb === word) ? `the verb comes first: lematt ${shown} …` : `"${shown}" is no verb and no option of lematt`
+}
+
+/** A name as `domains` has it: lower case, A-labels, no final dot. Labels, NAMEs and sections stay as they are. */
+function canonical(word: string): string {
+  const parsed = parseIdentifier(word)
+  return parsed.ok ? parsed.identifier : word
 }
 
 /** `--only a b c` is `--only a --only b --only c`. */
@@ -108,6 +136,6 @@ function spreadOnly(argv: readonly string[]): string[] {
 
 function parallelOf(text: string): number {
   const n = Number(text)
-  if (!/^\d+$/u.test(text) || n < 1 || n > 1000) throw new UsageError(`--parallel ${cleanLine(text, 40)}: not a whole number from 1 to 1000`)
+  if (!/^\d+$/u.test(text) || n < 1 || n > 256) throw new UsageError(`--parallel ${cleanLine(text, 40)}: not a whole number from 1 to 256`)
   return n
 }

@@ -6,6 +6,7 @@ import { parseArguments, usage, type Arguments } from './args.js'
 import { AcmeProblem, ConfigError, LockedError, OperationalError, UsageError } from './core/errors.js'
 import { clean } from './core/text.js'
 import type { Configuration, Mode } from './core/types.js'
+import type { Asked } from './narrow.js'
 
 /** What a run that another run keeps out ends with (sysexits(3), EX_TEMPFAIL), and one that met a bug (EX_SOFTWARE). */
 const lockedCode = 75
@@ -25,12 +26,17 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 const clock = (): Date => new Date()
-const narrowing = (args: Arguments): { only?: ReadonlySet<string>; force: boolean } => ({ force: args.force, ...(args.only === undefined ? {} : { only: args.only }) })
+/** What is asked for; `plan` and `--dry-run` take the same words. */
+const asked = ({ delivers, only, force, targets, again }: Arguments): Asked => ({
+  force,
+  ...(only === undefined ? {} : { only }),
+  ...(delivers ? { deliver: { targets, again } } : {}),
+})
 
 async function plan(args: Arguments, mode: Mode, configuration: Configuration): Promise<number> {
   const { dryRun } = await import('./run.js')
   const { planJson, planText } = await import('./core/report.js')
-  const planned = await dryRun({ configuration, mode, narrowing: narrowing(args), clock })
+  const planned = await dryRun({ configuration, mode, asked: asked(args), clock })
   return print(args.json ? `${JSON.stringify(planJson(planned), null, 2)}\n` : `${clean(planText(planned).join('\n'))}\n`)
 }
 
@@ -57,7 +63,7 @@ async function night(args: Arguments, mode: Mode, configuration: Configuration):
   const interruption = onSignals()
   try {
     const { report, bugs } = await run({
-      configuration, mode, narrowing: narrowing(args), workingDirectory: process.cwd(), version: version(), clock, signal: interruption.signal,
+      configuration, mode, asked: asked(args), workingDirectory: process.cwd(), version: version(), clock, signal: interruption.signal,
       listen: progress => {
         show.listen(progress)
         toLog?.(progress)

@@ -4,7 +4,7 @@
  * wherever the run is cut short.
  */
 import { commandsOf } from './core/substitute.js'
-import { withoutUpdates, withReceipts } from './core/plan.js'
+import { withoutUpdates, withReceipts } from './core/receipts.js'
 import { parkedMessage } from './core/report.js'
 import type { Configuration, Delivery, DeliveryOutcome, Mode, Receipts } from './core/types.js'
 import { lastLines, runCommand } from './edge/shell.js'

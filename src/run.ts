@@ -1,15 +1,16 @@
 /** The night on one page (spec §5). */
-import { formatProblem, OperationalError, UsageError } from './core/errors.js'
+import { formatProblem, OperationalError } from './core/errors.js'
+import { isWildcard } from './core/identifier.js'
 import { afterDeliveries, afterOrders, pruned } from './core/memory.js'
-import { afterIssuing, isNarrowedTo, planDeliveries, planOrders, type Narrowing } from './core/plan.js'
+import { afterIssuing, planDeliveries, planOrders, wildcardProblem } from './core/plan.js'
 import { ruleWarning } from './core/renewal.js'
 import type { PlanReport, Report } from './core/report.js'
-import { cleanLine } from './core/text.js'
 import type { Configuration, Held, Mode, Receipts, State } from './core/types.js'
 import { deliver } from './deliver.js'
 import { loadState, makeStore, mend, saveFailures, saveReceipts, storePaths, sweepTokens, syncLinks, takeLock } from './edge/store.js'
 import { belongTogether } from './edge/x509.js'
 import { issue } from './issue.js'
+import { namesAny, narrow, receiptsFor, type Asked } from './narrow.js'
 import { observe } from './observe.js'
 import type { Listener } from './progress.js'
 import { authorityOf } from './session.js'
@@ -17,7 +18,7 @@ import { authorityOf } from './session.js'
 export interface RunContext {
   readonly configuration: Configuration
   readonly mode: Mode
-  readonly narrowing: Narrowing
+  readonly asked: Asked
   readonly workingDirectory: string
   readonly version: string
   readonly clock: () => Date
@@ -33,10 +34,10 @@ export interface RunResult {
 
 /** One night: orders for what is due, then deliveries of what is held minus what receipts say. */
 export async function run(context: RunContext): Promise<RunResult> {
-  const { configuration, mode, narrowing, clock, listen } = context
+  const { configuration, mode, asked, clock, listen } = context
   const started = clock()
   const paths = storePaths(configuration.directory, mode)
-  if (narrowing.only !== undefined) requireKnown(await observe(configuration, mode, paths), narrowing)
+  const narrowing = narrow(asked, namesAny(asked) ? await observe(configuration, mode, paths) : [], configuration)
   await makeStore(paths)
   const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
   const failures: string[] = []
@@ -57,7 +58,9 @@ export async function run(context: RunContext): Promise<RunResult> {
     const links = await syncLinks(paths, after.map(h => h.files))
     notes.push(...links.notes)
     for (const text of notes) listen({ type: 'note', text })
-    let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, await authorityOf(configuration.settings, mode), clock()), configuration, after)
+    let kept = pruned(afterOrders(state, issued.outcomes, issued.bar, await authorityOf(configuration.settings, mode), clock()), configuration, after, clock())
+    kept = { ...kept, receipts: receiptsFor(narrowing, kept.receipts, after, configuration) }
+    await keep.receipts(kept.receipts)
     await keep.failures(kept)
 
     const deliveries = planDeliveries({ configuration, inventory: after, state: kept, now: clock(), narrowing })
@@ -118,26 +121,22 @@ function keeper(directory: string, loaded: State | undefined): { receipts: (rece
 }
 
 /** What a run would do now, and why. Reads only, takes no lock. */
-export async function dryRun({ configuration, mode, narrowing, clock }: Pick<RunContext, 'configuration' | 'mode' | 'narrowing' | 'clock'>): Promise<PlanReport> {
+export async function dryRun({ configuration, mode, asked, clock }: Pick<RunContext, 'configuration' | 'mode' | 'asked' | 'clock'>): Promise<PlanReport> {
   const now = clock()
   const paths = storePaths(configuration.directory, mode)
   const { state, warnings } = await loadState(paths.state)
   const inventory = await observe(configuration, mode, paths)
-  requireKnown(inventory, narrowing)
+  const narrowing = narrow(asked, inventory, configuration)
   const authority = await authorityOf(configuration.settings, mode)
   const orders = planOrders({ configuration, inventory, state, authority, now, narrowing })
-  const deliveries = planDeliveries({ configuration, inventory: afterIssuing(inventory, orders, now), state, now, narrowing })
+  const deliveries = planDeliveries({ configuration, inventory: afterIssuing(inventory, orders, now), state: { ...state, receipts: receiptsFor(narrowing, state.receipts, inventory, configuration) }, now, narrowing })
   return { mode, now, orders, deliveries, warnings: [...standingWarnings(configuration, inventory), ...warnings] }
-}
-
-/** `--only` with a name that no subject has is a mistake, and would look like "nothing is due". */
-function requireKnown(inventory: readonly Held[], { only }: Narrowing): void {
-  const unknown = [...only ?? []].filter(name => !inventory.some(h => isNarrowedTo(h, new Set([name]))))
-  if (unknown.length > 0) throw new UsageError(`--only ${unknown.map(u => cleanLine(u, 80)).join(' ')}: no subject in domains has this name or label`)
 }
 
 /** Warnings that stand until somebody changes the configuration. */
 export function standingWarnings(configuration: Configuration, inventory: readonly Held[]): string[] {
   const rules = inventory.map(h => (h.certificate.state === 'read' ? ruleWarning(h.certificate.leaf, configuration.settings) : undefined))
-  return [...configuration.warnings.map(formatProblem), ...new Set(rules.filter(w => w !== undefined))]
+  const wildcards = configuration.subjects.flatMap(({ identifiers, place }) => identifiers.filter(isWildcard)
+    .map(wildcard => formatProblem({ place, message: wildcardProblem(wildcard) })))
+  return [...configuration.warnings.map(formatProblem), ...wildcards, ...new Set(rules.filter(w => w !== undefined))]
 }

@@ -1,7 +1,7 @@
 /** What a run needs before its first order: the account at the CA, a way to answer challenges, a store that can be written. */
 import { readFile } from 'node:fs/promises'
 import { accountKey } from './account.js'
-import { OperationalError } from './core/errors.js'
+import { AcmeProblem, OperationalError } from './core/errors.js'
 import type { Mode, Settings } from './core/types.js'
 import { openAcme, type Acme } from './edge/acme.js'
 import { checkDropDirectory, dropDirectory, listener, type Solver } from './edge/challenge.js'
@@ -51,12 +51,18 @@ export async function openAccount({ settings, mode, version, listen }: SessionCo
   const extraRoots = caBundle === undefined ? undefined : await readFile(caBundle, 'utf8').catch((error: unknown) => {
     throw new OperationalError(`caBundle ${caBundle} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
   })
-  return openAcme({
-    directoryUrl: directoryOf(settings, mode),
-    accountKeyPem: key.pem,
-    contact: settings.contact,
-    userAgent: `lematt/${version} (+https://www.rfc-editor.org/rfc/rfc8555) node/${process.versions.node}`,
-    signal,
-    ...(extraRoots === undefined ? {} : { extraRoots }),
-  })
+  try {
+    return await openAcme({
+      directoryUrl: directoryOf(settings, mode),
+      accountKeyPem: key.pem,
+      contact: settings.contact,
+      userAgent: `lematt/${version} (+https://www.rfc-editor.org/rfc/rfc8555) node/${process.versions.node}`,
+      signal,
+      ...(extraRoots === undefined ? {} : { extraRoots }),
+    })
+  } catch (error) {
+    // RFC 8555 §7.3.6: a deactivated account stays so; its key opens no other.
+    if (!(error instanceof AcmeProblem) || error.type !== 'unauthorized') throw error
+    throw new OperationalError(`${error.message} (${error.type}); to have a new account, move ${settings.accountKey} away: the next run makes a key`, { cause: error })
+  }
 }

@@ -64,7 +64,7 @@ describe('faults that are waited for', { skip: labSkip(), concurrency: true }, (
 
     // Twice in a row: now it is left alone for an hour, and nothing is said to the CA.
     proxy.use()
-    const third = await night.lematt(['--test', '--cron'])
+    const third = await night.lematt(['--test'])
     assert.equal(third.code, 1)
     const failure = orderFailures(night)['nodns.example.com ec']
     assert.equal(failure?.count, 2)

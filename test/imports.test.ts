@@ -92,7 +92,7 @@ describe('imports', () => {
       'cli.ts': 5,
       'args.ts': 4, 'show.ts': 4, 'check.ts': 4,
       'run.ts': 3,
-      'bars.ts': 1.5, 'session.ts': 1, 'late.ts': 0, 'issue.ts': 2, 'deliver.ts': 2,
+      'bars.ts': 1.5, 'session.ts': 1, 'late.ts': 0, 'issue.ts': 2, 'deliver.ts': 2, 'narrow.ts': 2,
       'validate.ts': 1,
       'prepare.ts': 0, 'observe.ts': 0, 'account.ts': 0, 'progress.ts': 0,
     }

@@ -1,6 +1,7 @@
 /** What a run leaves for the next one: failures with their count, bars of the CA, receipts that still mean something. */
 import { failedAgain } from './backoff.js'
-import { deliverySubject, fingerprintOf, orderKey, orderSubject, stepsOf } from './plan.js'
+import { deliverySubject, orderKey, orderSubject } from './plan.js'
+import { receiptId, stepsOf } from './receipts.js'
 import { cleanLine } from './text.js'
 import type { Configuration, DeliveryOutcome, Held, OrderOutcome, State } from './types.js'
 
@@ -40,26 +41,30 @@ export function afterDeliveries(state: State, outcomes: readonly DeliveryOutcome
   return { ...state, deliveryFailures: Object.fromEntries(failures) }
 }
 
+/** Longer than any certificate lives by then: what has been away for so long does not come back. */
+const forgottenMs = 100 * 86_400_000
+
 /**
- * The state without what can never matter again: receipts of sections and steps that are gone or of certificates that
- * are held no more, failures of orders and sections that are gone.
+ * The state without what no longer matters: failures of orders and sections that are gone, and receipts of what is neither
+ * held nor was delivered lately. A subject, section or step that is away for a night is not delivered anew when it is back.
  */
-export function pruned(state: State, configuration: Configuration, inventory: readonly Held[]): State {
-  const held = new Set(inventory.map(fingerprintOf))
-  const receipts = Object.fromEntries(configuration.sections.flatMap(section => {
-    const ofSection = state.receipts[section.name]
-    if (ofSection === undefined) return []
-    const keys = new Set(stepsOf(section).map(s => s.key))
-    const steps = Object.entries(ofSection).filter(([key]) => keys.has(key))
-      .map(([key, prints]) => [key, Object.fromEntries(Object.entries(prints).filter(([f]) => held.has(f)))] as const)
-    return [[section.name, Object.fromEntries(steps)] as const]
-  }))
+export function pruned(state: State, configuration: Configuration, inventory: readonly Held[], now: Date): State {
+  const held = new Set(inventory.map(receiptId))
+  const keys = new Map(configuration.sections.map(section => [section.name, new Set(stepsOf(section).map(s => s.key))]))
+  const matters = (section: string, key: string, id: string, when: string): boolean =>
+    (keys.get(section)?.has(key) === true && held.has(id)) || now.getTime() - Date.parse(when) < forgottenMs
+  const receipts = filled(Object.entries(state.receipts).map(([section, steps]) => [section, filled(Object.entries(steps).map(([key, prints]) =>
+    [key, Object.fromEntries(Object.entries(prints).filter(([id, when]) => matters(section, key, id, when)))]))]))
   const orderKeys = new Set(inventory.map(orderKey))
-  const sections = new Set(configuration.sections.map(s => s.name))
   return {
     ...state,
     receipts,
     orderFailures: Object.fromEntries(Object.entries(state.orderFailures).filter(([key]) => orderKeys.has(key))),
-    deliveryFailures: Object.fromEntries(Object.entries(state.deliveryFailures).filter(([name]) => sections.has(name))),
+    deliveryFailures: Object.fromEntries(Object.entries(state.deliveryFailures).filter(([name]) => keys.has(name))),
   }
+}
+
+/** The record of those entries that have something in them. */
+function filled<T extends object>(entries: readonly (readonly [string, T])[]): Record<string, T> {
+  return Object.fromEntries(entries.filter(([, value]) => Object.keys(value).length > 0))
 }

@@ -4,15 +4,24 @@
  */
 import { sectionsOf } from './actions.js'
 import { future, parkedUntil, saidUntil } from './backoff.js'
+import { isWildcard } from './identifier.js'
+import { receiptId, stepsOf } from './receipts.js'
 import { deliverable, due } from './renewal.js'
 import type {
-  Configuration, Delivery, DeliveryStep, Failure, Held, Leaf, Order, Receipts, Section, State, Subject, UploadKind,
+  Configuration, Delivery, DeliveryStep, Failure, Held, Identifier, Leaf, Order, Receipts, Section, State, Subject, UploadKind,
 } from './types.js'
 
 /** What the command line narrows: `--only` takes identifiers, labels and NAMEs; `--force` reissues those. */
 export interface Narrowing {
   readonly only?: ReadonlySet<string>
   readonly force?: boolean
+  /** `lematt deliver`: no orders; what is named is delivered now, whatever failed lately. */
+  readonly deliver?: {
+    /** Of these sections alone; all when undefined. */
+    readonly sections?: ReadonlySet<string>
+    /** Also what was delivered before. */
+    readonly again: boolean
+  }
 }
 
 export interface PlanInput {
@@ -44,7 +53,7 @@ export function isNarrowedTo(held: Pick<Held, 'subject' | 'name'>, only: Readonl
  */
 export function planOrders({ configuration, inventory, state, authority, now, narrowing = {} }: PlanInput): Order[] {
   const orders: Order[] = []
-  for (const held of inventory) {
+  for (const held of narrowing.deliver === undefined ? inventory : []) {
     if (!isNarrowedTo(held, narrowing.only)) continue
     const found = due(held, configuration.settings, now)
       ?? (narrowing.force === true ? { reason: 'reissue: asked for with --force', newKey: configuration.settings.alwaysGenerateNewKeys } : undefined)
@@ -56,6 +65,8 @@ export function planOrders({ configuration, inventory, state, authority, now, na
 }
 
 function parkedOrder(held: Held, state: State, authority: string, now: Date, narrowing: Narrowing): Order['parked'] {
+  const wildcard = held.subject.identifiers.find(isWildcard)
+  if (wildcard !== undefined) return { why: wildcardProblem(wildcard) }
   const denied = [held.key, held.certificate].find(file => file.state === 'unreadable' && file.denied === true)
   if (denied?.state === 'unreadable') {
     // One run as root leaves files of root: to reissue everything for that would use up the CA's limits.
@@ -71,31 +82,18 @@ function parkedOrder(held: Held, state: State, authority: string, now: Date, nar
   const of = orderSubject(held.subject, authority)
   const said = failure.of === of ? saidUntil(failure, now) : undefined
   const until = said ?? (narrowing.only === undefined ? parkedUntil(failure, of, now) : undefined)
-  return until === undefined ? undefined : { why: `failed ${times(failure.count)}: ${failure.message}`, until }
+  if (until === undefined) return undefined
+  const hint = said === undefined ? ` (to try it now: --only ${held.subject.label ?? held.subject.identifiers[0]})` : ''
+  return { why: `failed ${times(failure.count)}: ${failure.message}${hint}`, until }
 }
+
+/** A wildcard is proved in DNS (RFC 8555 §8.4), and lematt answers http-01: an order would be spent for nothing. */
+export const wildcardProblem = (wildcard: Identifier): string =>
+  `${wildcard} needs a DNS challenge (dns-01), which lematt does not answer yet; take it out of domains, or write its names one by one`
 
 const times = (n: number): string => (n === 1 ? 'once' : `${n} times in a row`)
 
 // ---------------------------------------------------------------------------------------------------
-
-/** Under what key a step's receipts stand: its kind and its command, and which of several alike it is. */
-export function stepKeys(kind: DeliveryStep['kind'], commands: readonly string[]): string[] {
-  const seen = new Map<string, number>()
-  return commands.map(command => {
-    const n = (seen.get(command) ?? 0) + 1
-    seen.set(command, n)
-    return n === 1 ? `${kind} ${command}` : `${kind}#${n} ${command}`
-  })
-}
-
-/** A section's steps in the order in which they run, each with the key of its receipts. */
-export function stepsOf(section: Section): { kind: DeliveryStep['kind']; command: string; key: string }[] {
-  const kinds: DeliveryStep['kind'][] = ['uploadCerts', 'uploadKeys', 'update']
-  return kinds.flatMap(kind => {
-    const keys = stepKeys(kind, section[kind])
-    return section[kind].map((command, i) => ({ kind, command, key: keys[i] ?? '' }))
-  })
-}
 
 const isUpload = (kind: DeliveryStep['kind']): kind is UploadKind => kind !== 'update'
 
@@ -108,18 +106,19 @@ export function planDeliveries({ configuration, inventory, state, now, narrowing
   const members = membersOf(configuration.sections, held)
   const deliveries: Delivery[] = []
   for (const section of configuration.sections) {
+    if (narrowing.deliver?.sections?.has(section.name) === false) continue
     const mine = members.get(section) ?? []
     const steps = lackingSteps(section, mine, state.receipts)
     if (steps.length === 0) continue
     const concerned = new Set(steps.flatMap(s => s.certificates))
     const failure = state.deliveryFailures[section.name]
-    const until = narrowing.only === undefined ? parkedUntil(failure, deliverySubject(section), now) : undefined
+    const until = narrowing.only === undefined && narrowing.deliver === undefined ? parkedUntil(failure, deliverySubject(section), now) : undefined
     deliveries.push({
       section,
       steps,
       certificates: mine.filter(h => concerned.has(h)),
       reason: deliveryReason(section, steps, state.receipts, failure),
-      ...(failure === undefined || until === undefined ? {} : { parked: { why: `failed ${times(failure.count)}: ${failure.message}`, until } }),
+      ...(failure === undefined || until === undefined ? {} : { parked: { why: `failed ${times(failure.count)}: ${failure.message} (to try it now: lematt deliver ${section.name})`, until } }),
     })
   }
   return deliveries
@@ -144,17 +143,12 @@ function lackingSteps(section: Section, mine: readonly Held[], receipts: Receipt
   const uploaded = new Set<Held>()
   for (const { kind, command, key } of stepsOf(section)) {
     const received = receipts[section.name]?.[key] ?? {}
-    const lacking = mine.filter(h => received[fingerprintOf(h)] === undefined || (!isUpload(kind) && uploaded.has(h)))
+    const lacking = mine.filter(h => received[receiptId(h)] === undefined || (!isUpload(kind) && uploaded.has(h)))
     if (lacking.length === 0) continue
     if (isUpload(kind)) for (const h of lacking) uploaded.add(h)
     steps.push({ kind, command, key, certificates: lacking })
   }
   return steps
-}
-
-/** The fingerprint of a certificate that was read; deliveries are planned for such alone. */
-export function fingerprintOf(held: Held): string {
-  return held.certificate.state === 'read' ? held.certificate.leaf.fingerprint : ''
 }
 
 function deliveryReason(section: Section, steps: readonly DeliveryStep[], receipts: Receipts, failure: Failure | undefined): string {
@@ -163,7 +157,7 @@ function deliveryReason(section: Section, steps: readonly DeliveryStep[], receip
   if (known === undefined) return 'never delivered to this section'
   const seen = new Set(Object.values(known).flatMap(fingerprints => Object.keys(fingerprints)))
   const certificates = new Set(steps.flatMap(s => s.certificates))
-  const fresh = [...certificates].filter(h => !seen.has(fingerprintOf(h))).length
+  const fresh = [...certificates].filter(h => !seen.has(receiptId(h))).length
   if (fresh > 0) return `${fresh} of its certificates ${fresh === 1 ? 'is' : 'are'} new or renewed`
   const added = steps.filter(s => known[s.key] === undefined)
   return added.length > 0 ? `step added: ${added.map(s => s.command).join('; ')}` : 'an earlier delivery was not finished'
@@ -183,29 +177,4 @@ export function afterIssuing(inventory: readonly Held[], orders: readonly Order[
     }
     return { ...held, key: { state: 'read', facts }, certificate: { state: 'read', leaf: facts } }
   })
-}
-
-// ---------------------------------------------------------------------------------------------------
-
-/** The receipts with those of one step for some certificates added. */
-export function withReceipts(receipts: Receipts, section: string, key: string, certificates: readonly Held[], now: Date): Receipts {
-  const ofSection = receipts[section] ?? {}
-  const added = Object.fromEntries(certificates.map(h => [fingerprintOf(h), now.toISOString()]))
-  return { ...receipts, [section]: { ...ofSection, [key]: { ...ofSection[key], ...added } } }
-}
-
-/**
- * The receipts without those of a section's update steps for some certificates. Done before these are uploaded again: if
- * we die between upload and reload, the next run must not take the old reload for one that saw the new files.
- */
-export function withoutUpdates(receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts {
-  const ofSection = receipts[section.name]
-  if (ofSection === undefined) return receipts
-  const gone = new Set(certificates.map(fingerprintOf))
-  const updates = new Set(stepKeys('update', section.update))
-  const kept = Object.entries(ofSection).map(([key, fingerprints]) => [
-    key,
-    updates.has(key) ? Object.fromEntries(Object.entries(fingerprints).filter(([f]) => !gone.has(f))) : fingerprints,
-  ] as const)
-  return { ...receipts, [section.name]: Object.fromEntries(kept) }
 }

@@ -59,7 +59,7 @@ const indented = (lines: readonly string[]): string[] => lines.map(line => `  ${
 export function planText(plan: PlanReport): string[] {
   const orders = plan.orders.map(o => [title(o.held), o.held.keyType, o.reason + (o.newKey ? ' (new key)' : ''), o.parked === undefined ? '' : parkedText(o.parked)])
   const deliveries = plan.deliveries.flatMap(d => [
-    `  [${d.section.name}] deliver: ${d.reason}${d.parked === undefined ? '' : `; ${parkedText(d.parked)}`}`,
+    `  [${d.section.name}] deliver: ${d.parked === undefined ? d.reason : parkedText(d.parked)}`,
     ...d.steps.map(s => `    ${s.kind}: ${s.command} (${count(s.certificates.length, 'certificate')})`),
   ])
   return [
@@ -113,9 +113,13 @@ export function exitCode(report: Report): 0 | 1 {
   return [...report.orders, ...report.deliveries].some(o => o.status !== 'done') || report.failures.length > 0 ? 1 : 0
 }
 
-/** Whether `--cron` has something to say. */
-export function isEventful(report: Report): boolean {
-  return report.orders.length > 0 || report.deliveries.length > 0 || report.notes.length > 0 || report.failures.length > 0
+/**
+ * Whether `--cron` has something to say: something changed or failed. What still waits after a failure was told when it
+ * failed, and is told again when it is tried.
+ */
+export function isEventful({ orders, deliveries, notes, failures }: Report): boolean {
+  const waits = [...orders.filter(o => o.status === 'parked' && o.order.parked?.until !== undefined), ...deliveries.filter(d => d.status === 'parked' && d.delivery.parked?.until !== undefined)]
+  return orders.length + deliveries.length > waits.length || notes.length > 0 || failures.length > 0
 }
 
 // --- JSON (docs/json.md describes it; `version` changes when a field changes its meaning) ---

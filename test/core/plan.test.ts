@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { failedAgain } from '../../src/core/backoff.js'
 import { pruned } from '../../src/core/memory.js'
-import { afterIssuing, deliverySubject, isNarrowedTo, orderKey, orderSubject, planDeliveries, planOrders, stepKeys, withReceipts } from '../../src/core/plan.js'
+import { afterIssuing, deliverySubject, isNarrowedTo, orderKey, orderSubject, planDeliveries, planOrders } from '../../src/core/plan.js'
+import { stepKeys, withReceipts } from '../../src/core/receipts.js'
 import type { Delivery, Held, State } from '../../src/core/types.js'
 import { configuration, held, inDays, now, section, subject } from '../helpers/held.js'
 
@@ -68,7 +69,7 @@ describe('orders', () => {
     }
     const parked = (state: State, only?: string): string | undefined =>
       planOrders({ authority, configuration: of, inventory: [one], state, now, narrowing: only === undefined ? {} : { only: new Set([only]) } })[0]?.parked?.why
-    assert.equal(parked(failing()), 'failed 2 times in a row: refused')
+    assert.equal(parked(failing()), 'failed 2 times in a row: refused (to try it now: --only a.example)')
     assert.equal(parked(failing(), 'a.example'), undefined)
     assert.equal(parked(failing(inDays(1)), 'a.example'), 'failed 2 times in a row: refused')
     // The same NAME for other names, as a label has it: the record is void.
@@ -132,7 +133,7 @@ describe('deliveries', () => {
     const failure = { count: 3, last: now.toISOString(), message: 'no route to host', of: deliverySubject(both) }
     const state = { ...empty, deliveryFailures: { default: failure } }
     const [all] = planDeliveries({ configuration: configuration([both]), inventory, state, now })
-    assert.equal(all?.parked?.why, 'failed 3 times in a row: no route to host')
+    assert.equal(all?.parked?.why, 'failed 3 times in a row: no route to host (to try it now: lematt deliver default)')
     assert.equal(all.reason, 'failed last time (2026-11-20 03:30 UTC): no route to host')
     const [one] = planDeliveries({ configuration: configuration([both]), inventory, state, now, narrowing: { only: new Set(['b.example']) } })
     assert.equal(one?.parked, undefined)
@@ -163,18 +164,25 @@ describe('deliveries', () => {
   })
 })
 
-test('pruned: receipts and failures of what is gone go, the rest stays', () => {
+test('pruned: failures of what is gone go; receipts of what is gone stay for as long as it may come back', () => {
   const kept = held('a.example')
   const of = configuration([section('default', { update: ['reload'] })])
   const failure = { count: 1, last: now.toISOString(), message: 'x', of: 'y' }
+  const [long, lately] = [inDays(-101).toISOString(), inDays(-99).toISOString()]
   const state: State = {
-    receipts: { default: { 'update reload': { [`print of a.example ec`]: 't', gone: 't' }, 'update old': { x: 't' } }, mail: { 'update reload': { x: 't' } } },
+    receipts: {
+      default: { 'update reload': { 'print of a.example ec': long, gone: long, away: lately }, 'update old': { x: long, y: lately } },
+      mail: { 'update reload': { x: long } }, web: { 'update reload': { x: lately } },
+    },
     orderFailures: { 'a.example ec': failure, 'gone.example ec': failure },
     deliveryFailures: { default: failure, mail: failure },
     accountBar: { until: inDays(1).toISOString(), message: 'barred', since: now.toISOString(), authority },
   }
-  assert.deepEqual(pruned(state, of, [kept]), {
-    receipts: { default: { 'update reload': { 'print of a.example ec': 't' } } },
+  assert.deepEqual(pruned(state, of, [kept], now), {
+    receipts: {
+      default: { 'update reload': { 'print of a.example ec': long, away: lately }, 'update old': { y: lately } },
+      web: { 'update reload': { x: lately } },
+    },
     orderFailures: { 'a.example ec': failure }, deliveryFailures: { default: failure }, accountBar: state.accountBar,
   })
 })
@@ -195,7 +203,7 @@ test('ten thousand subjects and two hundred sections are planned in well under t
   const took = (user + system) / 1000
   let { receipts } = empty
   for (const { section: of, steps } of deliveries) for (const s of steps) receipts = withReceipts(receipts, of.name, s.key, s.certificates, now)
-  assert.equal(planDeliveries({ ...input, state: pruned({ ...empty, receipts }, input.configuration, inventory) }).length, 0)
+  assert.equal(planDeliveries({ ...input, state: pruned({ ...empty, receipts }, input.configuration, inventory, now) }).length, 0)
   assert.equal(deliveries.length, 200)
   assert.ok(took < 2000, `${Math.round(took)} ms`)
 })

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { fingerprintOf, planDeliveries, withoutUpdates, withReceipts } from '../../src/core/plan.js'
+import { planDeliveries } from '../../src/core/plan.js'
+import { receiptId, withoutUpdates, withReceipts } from '../../src/core/receipts.js'
 import type { Held, Receipts, Section } from '../../src/core/types.js'
 import { configuration, held, now, section } from '../helpers/held.js'
 
@@ -22,7 +23,7 @@ class World {
       if (step.kind !== 'update') this.receipts = withoutUpdates(this.receipts, this.section, step.certificates)
       const what = fate(step.command)
       if (what === 'dies before') return ran
-      this.log.push({ command: step.command, prints: step.certificates.map(fingerprintOf) })
+      this.log.push({ command: step.command, prints: step.certificates.map(receiptId) })
       ran.push(`${step.command}: ${step.certificates.map(h => h.name).join(' ')}`)
       if (what !== undefined) return ran // failed, or killed before the receipt
       this.receipts = withReceipts(this.receipts, this.section.name, step.key, step.certificates, now)
@@ -97,7 +98,7 @@ test('whatever fails or is killed, and whatever is renewed or added: two good ni
     world.night()
     assert.deepEqual(world.night(), [])
     const last = (command: string, print: string): number => world.log.findLastIndex(l => l.command === command && l.prints.includes(print))
-    for (const print of world.inventory.map(fingerprintOf)) {
+    for (const print of world.inventory.map(receiptId)) {
       const uploads = [...world.section.uploadCerts, ...world.section.uploadKeys].map(command => last(command, print))
       assert.ok(uploads.every(i => i >= 0))
       for (const command of world.section.update) assert.ok(last(command, print) > Math.max(...uploads))

@@ -30,7 +30,7 @@ function isUsable(state: State): void {
   const inventory = [held('a.example', { certificate: { state: 'missing' } }), held('b.example')]
   planOrders({ authority: 'a CA', configuration: of, inventory, state, now })
   planDeliveries({ configuration: of, inventory, state, now })
-  pruned(state, of, inventory)
+  pruned(state, of, inventory, now)
 }
 
 test('what is saved is loaded again, readable by the operator, with no temp file', async t => {
