@@ -3,32 +3,16 @@
  * also when we ourselves are killed.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { readdir, readFile } from 'node:fs/promises'
+import { setMaxListeners } from 'node:events'
 import { constants } from 'node:os'
+import type { Readable } from 'node:stream'
 import { clean } from '../core/text.js'
+import { endGroup, supervised } from './shell/group.js'
 
-/** After TERM, how long until KILL. */
-const graceMs = 5000
 /** How much of a command's output is kept: its end, where the error is. */
 const keptOutput = 16_384
-
-/**
- * Runs the command with a watchdog beside it, which reads from file descriptor 3: a pipe whose other end we alone hold and
- * never write to. Its end means that we have died, perhaps by KILL, and the whole group is ended. The shell between stays
- * until both are reaped, and outlives a TERM to the group for that. USR1 tells it that the group is being ended: then the
- * watchdog must outlive the command too, for what the command had started may ignore TERM.
- */
-const supervised = `
-dying=
-trap : TERM HUP INT
-trap dying=1 USR1
-( trap '' TERM HUP INT USR1; exec </dev/null >/dev/null 2>&1
-  read -r _ <&3; kill -USR1 $$; kill -TERM 0; sleep ${graceMs / 1000}; kill -KILL 0 ) &
-/bin/sh -c "$1" 3<&-
-status=$?
-if [ -n "$dying" ]; then wait; exit $status; fi
-kill -KILL $!; wait $! 2>/dev/null
-exit $status`
+/** What a command has printed before its end arrives within this; what holds its pipes open longer is not waited for. */
+const lateOutputMs = 100
 
 export interface CommandOptions {
   /** Added to our own environment. */
@@ -48,82 +32,139 @@ export interface CommandResult {
 
 /** A command that has been started: its result, and its end. */
 export interface Started {
+  /** Of the command itself: what it has put into the background may go on. */
   readonly result: Promise<CommandResult>
-  /** Ends the process group: TERM, then KILL after 5 s. Resolves when nobody of it is left. Never rejects. */
+  /** Resolves when it has printed a line, on either stream. */
+  readonly firstLine: Promise<void>
+  /**
+   * Ends the process group, with what the command has left in the background: TERM, then KILL after 5 s. Resolves when
+   * nobody of it is left. Never rejects.
+   */
   end: () => Promise<void>
 }
 
-/** Runs one step to its end, at most `timeoutSeconds`. Standard input is /dev/null. Never rejects. */
-export async function runCommand(command: string, options: CommandOptions & { timeoutSeconds: number }): Promise<CommandResult> {
-  const started = start(command, options, 'ignore')
+type Kind = 'step' | 'prepared'
+type Output = () => string
+
+/**
+ * Runs one step to its end, at most `timeoutSeconds`. Standard input is /dev/null. What a step that ends well has started
+ * in the background is left alone, like a service; after a failure it is ended too. Never rejects.
+ */
+export async function runCommand(
+  command: string, options: CommandOptions & { timeoutSeconds: number },
+): Promise<CommandResult> {
+  const { timeoutSeconds } = options
+  const started = start(command, options, 'step')
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<CommandResult>(resolve => {
-    timer = setTimeout(() => resolve({ ok: false, how: `no end after ${options.timeoutSeconds} s (commandTimeout)`, output: started.output() }), options.timeoutSeconds * 1000)
+    const how = `no end after ${timeoutSeconds} s (commandTimeout)`
+    timer = setTimeout(() => resolve({ ok: false, how, output: started.output() }), timeoutSeconds * 1000)
   })
   const result = await Promise.race([started.result, timeout])
   clearTimeout(timer)
-  if (!result.ok) await started.end()
+  await started.end()
   return result
 }
 
-/** Starts a `prepare` command with a standard input that stays open until it is ended. */
+/**
+ * Starts a `prepare` command with a standard input that stays open until it is ended. `end` MUST be called, also when the
+ * command has ended by itself: what it has put into the background belongs to it.
+ */
 export function startCommand(command: string, options: CommandOptions): Started {
-  return start(command, options, 'pipe')
+  return start(command, options, 'prepared')
 }
 
-function start(command: string, options: CommandOptions, stdin: 'ignore' | 'pipe'): Started & { output: () => string } {
+function start(command: string, options: CommandOptions, kind: Kind): Started & { output: Output } {
   let child: ChildProcess
   try {
-    child = spawn('/bin/sh', ['-c', supervised, 'lematt', command], {
+    child = spawn('/bin/sh', ['-c', supervised, 'lematt', command, kind === 'prepared' ? 'stay' : ''], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
-      stdio: [stdin, 'pipe', 'pipe', 'pipe'],
+      stdio: [kind === 'prepared' ? 'pipe' : 'ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
       detached: true, // setsid(2): the group has the child's pid
     })
   } catch (error) {
     // Some errors come at once: E2BIG, for a command line longer than the kernel takes.
     const how = `cannot be started: ${error instanceof Error ? error.message : String(error)}`
-    return { result: Promise.resolve({ ok: false, how, output: '' }), end: () => Promise.resolve(), output: () => '' }
+    const firstLine = new Promise<void>(() => undefined)
+    return {
+      result: Promise.resolve({ ok: false, how, output: '' }), firstLine, end: () => Promise.resolve(), output: () => '',
+    }
   }
-  const output = keepEnd(child)
-  for (const stream of [child.stdin, child.stdio[3]]) stream?.on('error', () => undefined) // it is gone: `result` says so
-  const end = (): Promise<void> => endGroup(child.pid)
+  for (const stream of child.stdio) stream?.on('error', () => undefined) // it is gone: `result` says so
+  const { output, firstLine } = listen(child)
+  const { watchdog, ended } = supervision(child)
+  const result = ended.then(async ({ ok, how }) => {
+    await outputEnds(child)
+    return { ok, how, output: output() }
+  })
+  let ending: Promise<void> | undefined
+  const end = (): Promise<void> => ending ??= endGroup({ leader: child, watchdog, ended }).finally(() => {
+    options.signal.removeEventListener('abort', onAbort)
+    // With the fourth of them, whoever has killed the shell has the rest of the group ended by the watchdog.
+    void result.then(() => child.stdio.forEach(stream => stream?.destroy()))
+  })
   const onAbort = (): void => void end()
-  const result = settled(child, output).finally(() => options.signal.removeEventListener('abort', onAbort))
+  setMaxListeners(0, options.signal) // one for each command under way: no leak, and no warning is due
   if (options.signal.aborted) onAbort()
   else options.signal.addEventListener('abort', onAbort, { once: true })
-  return { result, end, output }
+  return { result, firstLine, end, output }
 }
 
-/** The last `keptOutput` characters of both streams, in the order of arrival. */
-function keepEnd(child: ChildProcess): () => string {
+/** Keeps the last `keptOutput` characters of both streams, in the order of arrival. */
+function listen(child: ChildProcess): { output: Output; firstLine: Promise<void> } {
   let kept = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.setEncoding('utf8').on('data', (chunk: string) => {
-      kept = (kept + chunk).slice(-keptOutput)
-    }).on('error', () => undefined)
-  }
-  return () => clean(kept).trimEnd()
+  const firstLine = new Promise<void>(resolve => {
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (chunk: string) => {
+        kept = (kept + chunk).slice(-keptOutput)
+        if (chunk.includes('\n')) resolve()
+      })
+    }
+  })
+  return { output: () => clean(kept).trimEnd(), firstLine }
 }
 
-/** Resolves when the command has ended. What it left in the background may hold its pipes open: they are not waited for. */
-function settled(child: ChildProcess, output: () => string): Promise<CommandResult> {
-  return new Promise(resolve => {
-    const done = (ok: boolean, how: string): void => {
-      for (const stream of child.stdio) stream?.destroy()
-      resolve({ ok, how, output: output() })
-    }
-    child.on('error', error => done(false, `cannot be started: ${error.message}`))
-    child.on('exit', (code, signal) => {
-      child.stdio[3]?.destroy()
-      const how = code === null ? `killed by ${signal ?? 'a signal'}` : describe(code)
-      const finish = (): void => done(code === 0, how)
-      const late = setTimeout(finish, 100)
-      child.on('close', () => {
-        clearTimeout(late)
-        finish()
-      })
+/** What the supervising shell says (shell/group.ts), or else how it ended. */
+function supervision(child: ChildProcess): {
+  watchdog: () => number | undefined
+  ended: Promise<{ ok: boolean; how: string }>
+} {
+  let said = ''
+  const line = (n: number): number | undefined => {
+    const lines = said.split('\n')
+    return n < lines.length - 1 ? Number(lines[n]) : undefined
+  }
+  const ended = new Promise<{ ok: boolean; how: string }>(resolve => {
+    const withStatus = (status: number): void => resolve({ ok: status === 0, how: describe(status) })
+    const says = child.stdio[4] as Readable | null | undefined
+    says?.setEncoding('latin1').on('data', (chunk: string) => {
+      said += chunk
+      const status = line(1)
+      if (status !== undefined) withStatus(status)
     })
+    child.on('error', error => resolve({ ok: false, how: `cannot be started: ${error.message}` }))
+    child.on('exit', (code, signal) => {
+      if (code === null) resolve({ ok: false, how: `killed by ${signal ?? 'a signal'}` })
+      else withStatus(code)
+    })
+  })
+  return { watchdog: () => line(0), ended }
+}
+
+/** What the command left in the background may hold its pipes open: it is not waited for. */
+function outputEnds(child: ChildProcess): Promise<void> {
+  return new Promise(resolve => {
+    const late = setTimeout(resolve, lateOutputMs)
+    const open = [child.stdout, child.stderr].filter(stream => stream !== null && !stream.closed && !stream.readableEnded)
+    let left = open.length
+    const one = (): void => {
+      if (--left > 0) return
+      clearTimeout(late)
+      resolve()
+    }
+    if (left === 0) one()
+    for (const stream of open) stream?.once('close', one)
   })
 }
 
@@ -131,39 +172,6 @@ function settled(child: ChildProcess, output: () => string): Promise<CommandResu
 function describe(status: number): string {
   const signal = Object.entries(constants.signals).find(([, n]) => n === status - 128)?.[0]
   return signal === undefined ? `exit status ${status}` : `killed by ${signal} (exit status ${status})`
-}
-
-async function endGroup(pid: number | undefined): Promise<void> {
-  if (pid === undefined || !signalGroup(pid, 'SIGTERM')) return
-  for (const deadline = Date.now() + graceMs; Date.now() < deadline;) {
-    if (!signalGroup(pid, 0) || !await groupLives(pid)) return
-    await new Promise(resolve => setTimeout(resolve, 20))
-  }
-  signalGroup(pid, 'SIGKILL')
-  // A process in an uninterruptible wait of the kernel dies later: it is not waited for.
-  for (const deadline = Date.now() + 1000; Date.now() < deadline && await groupLives(pid);) {
-    await new Promise(resolve => setTimeout(resolve, 20))
-  }
-}
-
-/** Whether a process of the group still runs. In a container whose first process reaps nobody, dead ones stay as zombies. */
-async function groupLives(group: number): Promise<boolean> {
-  const pids = (await readdir('/proc').catch(() => [])).filter(name => /^\d+$/u.test(name))
-  const stats = await Promise.all(pids.map(pid => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')))
-  return stats.some(stat => {
-    const [state, , pgrp] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return pgrp === String(group) && state !== 'Z' && state !== 'X'
-  })
-}
-
-/** Signals a process group; false when nobody of it is left (or none that we may signal: a command behind sudo). */
-function signalGroup(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(-pid, signal)
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** The last lines of an output, for a message. */

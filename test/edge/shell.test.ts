@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -38,6 +38,11 @@ const cmdline = (pid: string): string => {
   } catch {
     return ''
   }
+}
+/** The shell that supervises, and its watchdog: after our death they stay until KILL has been sent. */
+const isOurs = (pid: string): boolean => {
+  const command = cmdline(pid)
+  return command === '' || command.includes('\0lematt\0') || command === 'sleep\x005\0'
 }
 const seconds = async (work: () => Promise<unknown>): Promise<number> => {
   const before = performance.now()
@@ -167,6 +172,38 @@ describe('shell commands', { concurrency: true }, () => {
       await started.end()
     })
 
+    test('one that goes on in the background: its result comes at once, its pipes and its group stay until end()', async () => {
+      const mark = newMark()
+      const file = join(directory, mark)
+      const started = startCommand(`exec 5<&0; (cat <&5; touch ${file}-input; sleep 60) & (sleep 1; echo heard && touch ${file}; sleep 60) & exit 0`, options({ env: { MARK: mark } }))
+      const took = await seconds(async () => assert.equal((await started.result).how, 'exit status 0'))
+      assert.ok(took < 30, `${took} s`)
+      await started.firstLine
+      await until(() => existsSync(file), { what: 'it could print after its command had ended' })
+      assert.ok(!existsSync(`${file}-input`), 'its input was closed')
+      assert.ok(marked(mark).length >= 2)
+      const ended = await seconds(() => started.end())
+      assert.ok(ended < 4, `${ended} s: it took TERM`)
+      assert.deepEqual(marked(mark), [])
+    })
+
+    test('nobody is signalled when the leader of the group is gone; the watchdog ends what is left', async t => {
+      const mark = newMark()
+      const started = startCommand('sleep 60 & echo begun; wait', options({ env: { MARK: mark } }))
+      await started.firstLine
+      const ours = marked(mark).filter(pid => cmdline(pid).includes('\0lematt\0'))
+      const leader = Math.min(...ours.map(Number)) // the other is its watchdog
+      process.kill(leader, 'SIGKILL')
+      assert.equal((await started.result).how, 'killed by SIGKILL')
+      const kill = t.mock.method(process, 'kill')
+      await started.end()
+      const signalled = kill.mock.calls.map(({ arguments: [pid] }) => pid)
+      kill.mock.restore()
+      assert.ok(!signalled.includes(leader) && !signalled.includes(-leader), 'a number that may be another\'s by now')
+      await until(() => marked(mark).every(isOurs), { what: 'its commands are gone' })
+      await until(() => marked(mark).length === 0)
+    })
+
     test('end() ends also what a command left behind, and what ignores TERM', async () => {
       const mark = newMark()
       const started = startCommand("(trap '' TERM; sleep 60) & exit 0", options({ env: { MARK: mark } }))
@@ -175,6 +212,31 @@ describe('shell commands', { concurrency: true }, () => {
       await started.end()
       assert.deepEqual(marked(mark), [])
     })
+  })
+
+  describe('KILL comes after five seconds', { concurrency: true }, () => {
+    /** A step that ignores TERM, in a lematt of its own, for which something is wrong; it has a second. */
+    async function stubborn(program: string, args: readonly string[]): Promise<void> {
+      const mark = newMark()
+      const lematt = spawn(program, [...args, 'test/helpers/shellChild.ts', 'run', "trap '' TERM; while :; do sleep 0.2; done", '1'], { env: { ...process.env, MARK: mark }, stdio: ['ignore', 'pipe', 'inherit'] })
+      lematt.stdout.setEncoding('utf8').resume()
+      const gone = once(lematt, 'exit')
+      try {
+        const took = await seconds(async () => assert.equal((await gone)[0], 0))
+        assert.ok(took > 5 && took < 15, `${took} s`)
+        assert.deepEqual(marked(mark), [])
+      } finally {
+        for (const pid of marked(mark)) process.kill(Number(pid), 'SIGKILL')
+      }
+    }
+    const node = ['--import', 'tsx']
+
+    test('though the clock stands still', { timeout: 30_000 }, () =>
+      stubborn(process.execPath, ['--import', 'data:text/javascript,Date.now = () => 0', ...node]))
+
+    const unshare = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0
+    test('though /proc cannot be read', { timeout: 30_000, skip: !unshare && 'no mount namespace is to be had' }, () =>
+      stubborn('unshare', ['--mount', 'sh', '-c', 'mount -t tmpfs none /proc; exec "$@"', 'sh', process.execPath, ...node]))
   })
 
   describe('our own death by KILL', { concurrency: true }, () => {
@@ -197,12 +259,7 @@ describe('shell commands', { concurrency: true }, () => {
       }
     }
 
-    /** The shell that supervises, and its watchdog: they stay until KILL has been sent. */
-    const isOurs = (pid: string): boolean => {
-      const command = cmdline(pid)
-      return command === '' || command.includes('\0lematt\0') || command === 'sleep\x005\0'
-    }
-    for (const [how, command] of [['run', 'touch READY; sleep 60'], ['start', 'touch READY; sleep 60'], ['start', 'touch READY; sleep 60 & wait']] as const) {
+    for (const [how, command] of [['run', 'touch READY; sleep 60'], ['start', 'touch READY; sleep 60'], ['start', 'touch READY; sleep 60 & wait'], ['start', '(sleep 1; touch READY; sleep 60) & exit 0']] as const) {
       test(`ends at once what takes TERM: ${how} ${command}`, async () => {
         const took = await killed(how, command, isOurs)
         assert.ok(took < 4, `${took} s`)
