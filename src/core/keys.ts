@@ -104,7 +104,9 @@ export const configKeys = [
   {
     name: 'challengeCheck', form: 'yes or no', fallback: '`yes`',
     meaning: 'Fetch each challenge ourselves, as the CA would, before the CA is asked: a mistake found here costs no '
-      + 'failed validation. `no` where names resolve differently inside (split-horizon DNS).',
+      + 'failed validation. Names are looked up in DNS, as the CA does it: `/etc/hosts` is not asked. `no` where names '
+      + 'resolve differently inside (split-horizon DNS); the CA is then asked as soon as each `prepare` command has '
+      + 'printed a line, has ended, or has run for 5 seconds.',
   },
   {
     name: 'logFile', form: 'file', fallback: 'unset',

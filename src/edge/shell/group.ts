@@ -60,7 +60,8 @@ export async function endGroup({ leader, watchdog, ended }: Supervised): Promise
   }
   // The shell is about to say how the command took it.
   const patience = new AbortController()
-  const late = pause(Math.max(deadline - performance.now(), 100), undefined, patience).catch(() => undefined)
+  const { signal: over } = patience
+  const late = pause(Math.max(deadline - performance.now(), 100), undefined, { signal: over }).catch(() => undefined)
   await Promise.race([ended, late])
   patience.abort()
   if (!runs(leader)) return
