@@ -48,6 +48,9 @@ exit codes: 0 all well; 1 something failed, everything else was done; 2 usage or
             70 a bug in lematt; 75 another run holds the lock; 130, 143 interrupted
 `
 
+/** Words that may come first. */
+export const verbs = ['plan', 'check', 'deliver'] as const
+
 const options = {
   'test': { type: 'boolean' },
   'prod': { type: 'boolean' },
@@ -105,8 +108,6 @@ function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: str
   }
   return parsed
 }
-
-const verbs = ['plan', 'check', 'deliver'] as const
 
 function strayWord(word: string): string {
   const shown = cleanLine(word, 80)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
-import { parseArguments, usage } from '../src/args.js'
+import { parseArguments, usage, verbs } from '../src/args.js'
 import { assemble } from '../src/core/config.js'
 import { configKeys, sectionKeys } from '../src/core/keys.js'
 import { planJson, reportJson } from '../src/core/report.js'
@@ -37,7 +37,7 @@ function unknownWords(text: string): string[] {
   return lines.flatMap(line => [...line.matchAll(/(?:^|[\s(])lematt ((?! )[^&;]*)/gu)].flatMap(([, rest = '']) => {
     const flags = (rest.match(/--[a-z][a-z-]*/gu) ?? []).filter(flag => !new RegExp(`${flag}(?![a-z-])`, 'u').test(usage))
     const verb = /^[a-z]+/u.exec(rest)?.[0]
-    return verb === undefined || ['check', 'plan'].includes(verb) ? flags : [verb, ...flags]
+    return verb === undefined || verbs.some(known => known === verb) ? flags : [verb, ...flags]
   }))
 }
 
@@ -74,7 +74,7 @@ describe('documents', () => {
 
   test('the documents name each verb and mode that the program takes', () => {
     const all = documents.map(read).join('\n')
-    for (const line of ['lematt --test', 'lematt --prod', 'lematt check', 'lematt plan --prod', 'lematt --prod --cron']) {
+    for (const line of ['lematt --test', 'lematt --prod', 'lematt check', 'lematt plan --prod', 'lematt deliver mail --again --prod', 'lematt --prod --cron']) {
       assert.ok(all.includes(line), line)
       assert.doesNotThrow(() => parseArguments(line.split(' ').slice(1)))
     }
