@@ -50,13 +50,13 @@ async function validate(authorization: AcmeAuthorization, context: ValidateConte
   const { failed } = prepared.start(subject, identifier)
   // Who has lost the race against a failed prepare command does not go on in the background.
   const over = new AbortController()
+  await solver.present(challenge.token, expected)
   try {
-    await solver.present(challenge.token, expected)
     if (settings.challengeCheck) {
       // Costs nothing at the CA, where five failed validations an hour are all we have.
       const seen = await Promise.race([waitForChallenge(identifier, challenge.token, expected, { signal: AbortSignal.any([signal, over.signal]) }), failed])
       if (!seen.ok) throw new OperationalError(`${identifier}: the challenge cannot be fetched from here, so the CA was not asked: ${seen.url}: ${seen.found}`)
-    }
+    } else await prepared.ready(subject, identifier)
     await Promise.race([validated(authorization, challenge, expected, context), failed])
   } finally {
     over.abort()

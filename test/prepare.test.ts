@@ -1,9 +1,10 @@
 /** `prepare` commands at the command line (spec §3.3): when they start, what their failure means, and that they always end. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { answers } from './helpers/lab-nginx.js'
+import { must } from './helpers/lab-process.js'
 import { labSkip, type LabHost } from './helpers/lab.js'
 import { Night } from './helpers/night.js'
 import { until } from './helpers/until.js'
@@ -12,6 +13,9 @@ import { asked, processesIn } from './helpers/witness.js'
 const leforward = new URL('../dist/forwarder/leforward.cjs', import.meta.url).pathname
 /** An address of the central host where nobody listens: our own look at the challenge waits there. */
 const nowhere = '127.0.0.9'
+
+/** One where the test's own web server listens. */
+const elsewhere = '127.0.0.8'
 
 describe('prepare', { skip: labSkip(), concurrency: false }, () => {
   let night: Night
@@ -52,12 +56,38 @@ describe('prepare', { skip: labSkip(), concurrency: false }, () => {
 
   test('one that fails while the challenge cannot be put in place either: both are outcomes, not a crash', async () => {
     await night.domains('crash1.example.com\ncrash2.example.com\n')
-    night.settings({ keyTypes: 'ec', challengeDropDir: join(night.lab.dir, 'missing') })
+    const full = join(night.lab.dir, 'full')
+    mkdirSync(full)
+    await must('mount', ['-t', 'tmpfs', '-o', 'nr_inodes=1', 'none', full])
+    night.settings({ keyTypes: 'ec', challengeDropDir: full })
     night.actions(`[default]\nprepare: ${list('exit 3', 'exit 4')}\n`)
     const text = await run(1)
     night.settings({ keyTypes: 'ec' })
-    assert.match(text, /^failed: crash1\.example\.com ec: .*missing does not exist/mu)
+    await must('umount', [full])
+    assert.match(text, /^failed: crash1\.example\.com ec: .*full is on a full disk; make room$/mu)
     assert.match(text, /^2 failed/mu)
+  })
+
+  test('challengeCheck: no: the CA is asked when the command has said that it is ready', async () => {
+    // Nobody but the command brings the file to where the name leads.
+    await night.domains('unchecked.example.com\n')
+    await night.lab.dns.set('unchecked.example.com', [elsewhere])
+    const web = join(night.lab.dir, 'web')
+    mkdirSync(join(web, '.well-known'), { recursive: true })
+    symlinkSync(night.challenges, join(web, '.well-known', 'acme-challenge'))
+    const python = `import http.server as h; s = h.ThreadingHTTPServer(("${elsewhere}", 80), h.SimpleHTTPRequestHandler); print("listening", flush=True); s.serve_forever()`
+    night.settings({ keyTypes: 'ec', challengeCheck: 'no' })
+    night.actions(`[default]\nprepare: ${list(`sleep 1; cd ${web} && exec python3 -c '${python}'`)}\n`)
+    const challenges = asked(night.pebble).challenges
+    assert.match(await run(0), /1 issued/u)
+    assert.equal(asked(night.pebble).challenges, challenges + 1)
+
+    // One that fails with a message: the CA is not asked.
+    await night.domains('unready.example.com\n')
+    night.actions(`[default]\nprepare: ${list('sleep 1; echo Permission denied; exit 255')}\n`)
+    assert.match(await run(1), /^failed: unready\.example\.com ec: prepare of \[default\] failed: .*exit status 255\nPermission denied$/mu)
+    assert.equal(asked(night.pebble).challenges, challenges + 1, 'a name was validated in vain')
+    night.settings({ keyTypes: 'ec' })
   })
 
   test('one that exits 0 has done its work: it is started once for all subjects, and not again', async () => {
@@ -160,5 +190,18 @@ describe('prepare: a forwarder on a remote host, behind a key that can do nothin
     await night.domains('')
     assert.equal((await night.lematt(['--test'])).code, 0)
     night.assertWhole()
+  })
+
+  test('so is a command that has put itself into the background', async () => {
+    await names('slow.example.com\n')
+    await night.lab.dns.set('slow.example.com', [nowhere])
+    const up = join(night.lab.dir, 'up')
+    night.actions(`[default]\nprepare: ["(sleep 0.5; touch ${up}; sleep 3333) >/dev/null 2>&1 &"]\n`)
+    const run = night.start(['--test'])
+    await run.ready('the command', () => existsSync(up))
+    run.kill('SIGKILL')
+    await run.ended
+    assert.ok(processesIn(night.lab.dir).length > 0, 'nothing was running')
+    await until(() => processesIn(night.lab.dir).length === 0, { ms: 8000, what: 'the end of the command' })
   })
 })
