@@ -1,5 +1,4 @@
 /** The process group of one command: started under a shell that supervises it, and ended as a whole. */
-import type { ChildProcess } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 
@@ -33,10 +32,17 @@ echo $status >&4
 while kill -0 $!; do wait $!; done
 exit $status`
 
+/** A `ChildProcess`, as far as it matters here. */
+interface Child {
+  readonly pid?: number | undefined
+  readonly exitCode: number | null
+  readonly signalCode: string | null
+}
+
 /** A command under the shell above. */
 export interface Supervised {
   /** The shell, which leads the group. */
-  readonly leader: ChildProcess
+  readonly leader: Child
   /** The watchdog's process id, once the shell has said it. */
   readonly watchdog: () => number | undefined
   /** Resolves when it is known how the command ended. */
@@ -72,7 +78,7 @@ export async function endGroup({ leader, watchdog, ended }: Supervised): Promise
 }
 
 /** Whether a child of ours has not been waited for: until then its process id is its own. */
-function runs(child: ChildProcess): boolean {
+function runs(child: Child): boolean {
   return child.exitCode === null && child.signalCode === null
 }
 
