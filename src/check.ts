@@ -1,22 +1,16 @@
 /** `lematt check`: configuration, permissions, tools, challenge directory, each finding with its remedy. Changes nothing. */
 import { constants } from 'node:fs'
-import { access, lstat, readdir, readFile, stat } from 'node:fs/promises'
+import { access, readFile, stat } from 'node:fs/promises'
+import { createServer, isIPv6 } from 'node:net'
 import { dirname, join } from 'node:path'
 import { modeProblem } from './account.js'
+import { checkStoreOf, type Finding } from './checkStore.js'
 import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
-import { due } from './core/renewal.js'
 import { cleanLine, count } from './core/text.js'
 import type { Configuration, Mode } from './core/types.js'
-import { lockHolder, readText, storePaths } from './edge/store.js'
+import { readText } from './edge/store.js'
 import { readKey } from './edge/x509.js'
-import { observe } from './observe.js'
-import { standingWarnings } from './run.js'
-
-export interface Finding {
-  readonly level: 'ok' | 'warning' | 'error'
-  readonly text: string
-}
 
 export interface CheckContext {
   readonly configuration: Configuration
@@ -38,22 +32,15 @@ async function findings({ configuration, modes, path, uid, clock }: CheckContext
   if (uid === 0) found.push({ level: 'warning', text: 'running as root: lematt needs no root; run it as the owner of the configuration directory (certmaint)' })
   found.push(...await checkAccountKey(settings.accountKey))
   if (settings.challengeDropDir !== undefined && settings.challengeListen === undefined) found.push(await checkDropDirectory(settings.challengeDropDir))
+  if (settings.challengeListen !== undefined) found.push(await checkListen(settings.challengeListen))
   if (settings.caBundle !== undefined) found.push(await checkBundle(settings.caBundle))
   if (settings.logFile !== undefined) found.push(await checkLog(settings.logFile))
   found.push(...await checkTools(configuration, path))
   const standing = new Set<string>()
   for (const mode of modes) {
-    const paths = storePaths(configuration.directory, mode)
-    try {
-      const inventory = await observe(configuration, mode, paths)
-      for (const warning of standingWarnings(configuration, inventory)) standing.add(warning)
-      const dueNow = inventory.filter(h => due(h, settings, clock()) !== undefined).length
-      found.push({ level: 'ok', text: `store ${mode}: ${count(inventory.length, 'certificate')} configured, ${dueNow} due` })
-    } catch (error) {
-      if (!(error instanceof OperationalError)) throw error
-      found.push({ level: 'error', text: `store ${mode}: ${error.message}` })
-    }
-    found.push(...await checkModes(paths.key), ...await checkLock(paths.state, mode))
+    const store = await checkStoreOf(configuration, mode, clock())
+    found.push(...store.findings)
+    for (const warning of store.standing) standing.add(warning)
   }
   return [...found, ...[...standing].map(text => ({ level: 'warning' as const, text }))]
 }
@@ -63,7 +50,7 @@ async function checkAccountKey(path: string): Promise<Finding[]> {
     const warning = await modeProblem(path)
     const findings: Finding[] = warning === undefined ? [] : [{ level: 'warning', text: warning }]
     const file = await readText(path)
-    if (file.state === 'unreadable') return [{ level: 'error', text: `the account key ${path} cannot be read: ${file.why}` }]
+    if (file.state === 'unreadable') return [{ level: 'error', text: `the account key ${path} cannot be read: ${file.why}; name a key file that this user can read, or none for a new one` }]
     if (file.state === 'missing') {
       const there = await stat(dirname(path)).then(s => s.isDirectory(), () => false)
       return [there
@@ -85,7 +72,7 @@ async function checkAccountKey(path: string): Promise<Finding[]> {
 async function checkDropDirectory(path: string): Promise<Finding> {
   const found = await stat(path).catch(() => undefined)
   if (found === undefined) return { level: 'error', text: `challengeDropDir ${path} is missing: make it, owned by the user that runs lematt, and let your web server serve it as /.well-known/acme-challenge/` }
-  if (!found.isDirectory()) return { level: 'error', text: `challengeDropDir ${path} is no directory` }
+  if (!found.isDirectory()) return { level: 'error', text: `challengeDropDir ${path} is no directory: name the one that your web server serves as /.well-known/acme-challenge/` }
   const why = await access(path, constants.W_OK | constants.X_OK).then(() => undefined, (error: unknown) => (error as NodeJS.ErrnoException).code ?? '')
   if (why === 'EROFS') return { level: 'error', text: `challengeDropDir ${path} is on a file system mounted read-only: remount it, or name another directory` }
   if (why !== undefined) return { level: 'error', text: `challengeDropDir ${path} is not writable for this user: chown it, or give it an ACL (setfacl -m u:USER:rwx ${path})` }
@@ -93,10 +80,23 @@ async function checkDropDirectory(path: string): Promise<Finding> {
   return { level: 'ok', text: `challengeDropDir ${path} is writable` }
 }
 
+/** Whether we may listen there; a port that is busy now may be ours, while a run is in progress. */
+async function checkListen({ address, port }: { readonly address: string; readonly port: number }): Promise<Finding> {
+  const at = `challengeListen ${isIPv6(address) ? `[${address}]` : address}:${port}`
+  const code = await new Promise<string>(resolve => {
+    const server = createServer().once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve('')))
+  })
+  if (code === '') return { level: 'ok', text: at }
+  if (code === 'EADDRINUSE') return { level: 'warning', text: `${at}: somebody listens there already: if it is your web server, use challengeDropDir instead` }
+  if (code === 'EACCES') return { level: 'error', text: `${at}: this user may not listen on a port below 1024: let systemd or a redirect of port ${port} lead to a higher one, or use challengeDropDir` }
+  return { level: 'error', text: `${at} cannot be listened on (${code}): name an address of this machine` }
+}
+
 async function checkBundle(path: string): Promise<Finding> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
-  if (text instanceof Error) return { level: 'error', text: `caBundle ${path} cannot be read: ${text.message}` }
-  return text.includes('-----BEGIN CERTIFICATE-----') ? { level: 'ok', text: `caBundle ${path}` } : { level: 'error', text: `caBundle ${path} holds no PEM certificate` }
+  if (text instanceof Error) return { level: 'error', text: `caBundle ${path} cannot be read: ${text.message}; name a file of PEM certificates, or take the key out` }
+  return text.includes('-----BEGIN CERTIFICATE-----') ? { level: 'ok', text: `caBundle ${path}` } : { level: 'error', text: `caBundle ${path} holds no PEM certificate: put the root of your ACME server there, between BEGIN CERTIFICATE and END CERTIFICATE` }
 }
 
 async function checkLog(path: string): Promise<Finding> {
@@ -133,20 +133,4 @@ async function isOnPath(word: string, path: string): Promise<boolean> {
   // A directory is executable too, and no command.
   const found = await Promise.all(candidates.map(file => Promise.all([stat(file), access(file, constants.X_OK)]).then(([s]) => s.isFile(), () => false)))
   return found.includes(true)
-}
-
-async function checkModes(directory: string): Promise<Finding[]> {
-  const entries = await readdir(directory).catch(() => [])
-  const open: string[] = []
-  for (const entry of entries) {
-    const found = await lstat(join(directory, entry)).catch(() => undefined)
-    if (found?.isFile() === true && (found.mode & 0o077) !== 0) open.push(entry)
-  }
-  const [first] = open
-  return first === undefined ? [] : [{ level: 'warning', text: `${count(open.length, 'key file')} in ${directory} can be read by others (${first}${open.length > 1 ? ', …' : ''}): chmod 600 ${directory}/*.pem` }]
-}
-
-async function checkLock(stateDirectory: string, mode: Mode): Promise<Finding[]> {
-  const pid = await lockHolder(stateDirectory)
-  return pid === undefined ? [] : [{ level: 'ok', text: `a run is in progress (--${mode}, pid ${pid})` }]
 }

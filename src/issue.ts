@@ -178,9 +178,12 @@ class IssueRun {
   private async one(order: Order, tools: Tools): Promise<Leaf> {
     const { configuration: { settings }, paths, listen, clock, signal } = this.context
     const { subject, keyType, files } = order.held
-    const { acme } = tools
+    const { acme, prepared } = tools
     const doing = (text: string): void => listen({ type: 'order', order, doing: text })
 
+    // A prepare command that has failed for another subject would fail this one too: no order is spent on it.
+    const hopeless = prepared.failure(subject)
+    if (hopeless !== undefined) throw new AuthorizationFailed(hopeless)
     doing('ordering')
     // A new key stays in memory until its certificate is here; it is made while the CA thinks.
     const key = order.newKey ? this.newKey(keyType) : this.keptKey(join(paths.key, files.key))

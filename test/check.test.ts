@@ -1,6 +1,7 @@
 /** `lematt check`: each finding with its remedy, and that it changes nothing (spec §6). Needs no CA and no hosts. */
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateKeyPairSync } from 'node:crypto'
@@ -119,7 +120,7 @@ describe('lematt check', () => {
     writeFileSync(at('roots.pem'), ecKey())
     settings({ caBundle: at('roots.pem'), logFile: at('log') })
     text = await found(1)
-    assert.match(text, /^error: caBundle \S+ holds no PEM certificate$/mu)
+    assert.match(text, /^error: caBundle \S+ holds no PEM certificate: put the root of your ACME server there, between BEGIN/mu)
     assert.match(text, new RegExp(`^ok: logFile ${at('log')}$`, 'mu'))
     assert.ok(!existsSync(at('log')), 'it is made by a run, not by a check')
     mkdirSync(at('log'))
@@ -203,5 +204,40 @@ uploadCerts: ["no-such-push CERTS", "./conf CERTS"]
     assert.ok(findings.some(f => f.level === 'error' && f.text.startsWith(`challengeDropDir ${at('nowhere')} is missing`)))
     const text = (await check('--prod')).stdout.trim().split('\n')
     assert.deepEqual(findings.map(f => `${f.level}: ${f.text}`), text)
+  })
+
+  test('a store that another user owns: each thing that the run would stumble over, and exit 1', async (t) => {
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--', process.execPath, cli]
+    if (!isRoot || (await run('setpriv', [...user, '--version'])).code !== 0) {
+      t.skip('needs root, and a checkout that other users can read')
+      return
+    }
+    // As after one run as root: the directories and files are root's, the configuration is certmaint's.
+    for (const name of ['key', 'cert', 'csr', 'previous', 'state']) mkdirSync(at('conf/test', name), { recursive: true, mode: 0o755 })
+    writeFileSync(at('conf/test/key/b.example.com-key.rsa2048.test.pem'), ecKey(), { mode: 0o600 })
+    writeFileSync(at('conf/test/cert/b.example.com-cert-combined.rsa2048.test.pem'), 'x', { mode: 0o600 })
+    writeFileSync(at('conf/test/state/receipts.json'), '{', { mode: 0o644 })
+    chmodSync(dir, 0o755)
+    for (const name of ['.', 'conf', 'conf/lematt.conf', 'conf/domains', 'conf/actions.conf', 'challenges']) chownSync(at(name), 65534, 65534)
+    const ran = await run('setpriv', [...user, 'check', '--test', '--config', at('conf')], { cwd: dir })
+    assert.equal(ran.code, 1, ran.stdout + ran.stderr)
+    for (const name of ['key', 'cert', 'csr', 'previous', 'state']) {
+      assert.match(ran.stdout, new RegExp(`^error: ${at('conf/test', name)} is not writable for this user: chown -R it .*started as root`, 'mu'))
+    }
+    assert.match(ran.stdout, /^error: store test: 2 files cannot be read \(.*EACCES.*\): make them readable .*\(chown\)/mu)
+    assert.match(ran.stdout, /^warning: \S+receipts\.json is unreadable \(damaged\): every certificate is delivered again$/mu)
+    assert.match(ran.stdout, /^ok: store test: 4 certificates configured, 4 due, 1 of them parked \(lematt plan --test says why\)$/mu)
+  })
+
+  test('challengeListen: free, busy, and an address of another machine', async () => {
+    const server = createServer()
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    settings({ challengeListen: `127.0.0.1:${port}` })
+    assert.match(await found(0), new RegExp(`^warning: challengeListen 127\\.0\\.0\\.1:${port}: somebody listens there already`, 'mu'))
+    await new Promise(resolve => server.close(resolve))
+    assert.match(await found(0), new RegExp(`^ok: challengeListen 127\\.0\\.0\\.1:${port}$`, 'mu'))
+    settings({ challengeListen: '192.0.2.1:8402' })
+    assert.match(await found(1), /^error: challengeListen 192\.0\.2\.1:8402 cannot be listened on \(EADDRNOTAVAIL\): name an address of this machine$/mu)
   })
 })

@@ -90,7 +90,7 @@ describe('imports', () => {
   test('above the edges: cli → run, show, check → issue, deliver → what they use', () => {
     const ranks: Record<string, number> = {
       'cli.ts': 5,
-      'args.ts': 4, 'show.ts': 4, 'check.ts': 4,
+      'args.ts': 4, 'show.ts': 4, 'check.ts': 4.5, 'checkStore.ts': 4,
       'run.ts': 3,
       'bars.ts': 1.5, 'session.ts': 1, 'late.ts': 0, 'issue.ts': 2, 'deliver.ts': 2, 'narrow.ts': 2,
       'validate.ts': 1,

@@ -54,6 +54,15 @@ describe('prepare', { skip: labSkip(), concurrency: false }, () => {
     assert.deepEqual(night.files('test', 'cert'), ['good.example.com-cert-combined.prime256v1.test.pem'])
   })
 
+  test('what has failed for one subject spends no order on the others that need it', async () => {
+    await night.domains('first.example.com\nsecond.example.com\nthird.example.com\n')
+    night.actions(`[default]\nprepare: ${list('echo no way; exit 3')}\n`)
+    const { orders } = asked(night.pebble)
+    const text = await run(1, ['--parallel', '1'])
+    assert.equal(asked(night.pebble).orders, orders + 1)
+    assert.equal(text.match(/^failed: .* ec: .*prepare of \[default\] failed: echo no way; exit 3: exit status 3$/gmu)?.length, 3, text)
+  })
+
   test('one that fails while the challenge cannot be put in place either: both are outcomes, not a crash', async () => {
     await night.domains('crash1.example.com\ncrash2.example.com\n')
     const full = join(night.lab.dir, 'full')
