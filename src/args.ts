@@ -1,7 +1,6 @@
 /** The command line (spec §6): what was asked for, or what is wrong with it. */
 import { parseArgs } from 'node:util'
 import { UsageError } from './core/errors.js'
-import { parseIdentifier } from './core/identifier.js'
 import { cleanLine } from './core/text.js'
 import type { Mode } from './core/types.js'
 
@@ -14,7 +13,7 @@ export interface Arguments {
   readonly config: string
   readonly cron: boolean
   readonly parallel?: number
-  readonly only?: ReadonlySet<string>
+  readonly only?: readonly string[]
   /** The verb was `deliver`: a run, or a plan, without orders. */
   readonly delivers: boolean
   /** What `deliver` names: subjects and sections; empty for all. */
@@ -73,7 +72,7 @@ export function parseArguments(argv: readonly string[]): Arguments {
   const verb = verbs.find(known => known === first)
   const { values, positionals } = parse(spreadOnly(verb === undefined ? argv : argv.slice(1)))
   const given = (name: 'test' | 'prod' | 'cron' | 'force' | 'json' | 'verbose' | 'dry-run' | 'again'): boolean => values[name] === true
-  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose'), again: given('again'), delivers: verb === 'deliver', targets: positionals.map(canonical) }
+  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose'), again: given('again'), delivers: verb === 'deliver', targets: positionals }
   if (values.help === true) return { ...common, verb: 'help' }
   if (values.version === true) return { ...common, verb: 'version' }
 
@@ -93,7 +92,7 @@ export function parseArguments(argv: readonly string[]): Arguments {
     verb: verb === 'check' ? 'check' : verb === 'plan' || given('dry-run') ? 'plan' : 'run',
     ...(mode === undefined ? {} : { mode }),
     ...(values.parallel === undefined ? {} : { parallel: parallelOf(values.parallel) }),
-    ...(values.only === undefined ? {} : { only: new Set(values.only.map(canonical)) }),
+    ...(values.only === undefined ? {} : { only: values.only }),
   }
 }
 
@@ -112,12 +111,6 @@ function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: str
 function strayWord(word: string): string {
   const shown = cleanLine(word, 80)
   return verbs.some(verb => verb === word) ? `the verb comes first: lematt ${shown} …` : `"${shown}" is no verb and no option of lematt`
-}
-
-/** A name as `domains` has it: lower case, A-labels, no final dot. Labels, NAMEs and sections stay as they are. */
-function canonical(word: string): string {
-  const parsed = parseIdentifier(word)
-  return parsed.ok ? parsed.identifier : word
 }
 
 /** `--only a b c` is `--only a --only b --only c`. */

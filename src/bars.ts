@@ -28,7 +28,7 @@ export class Bars {
   bar: Bar | undefined
   /** The order that met the bar first, and whose outcome tells of it. */
   private by: Order | undefined
-  private readonly names: { readonly name: string; readonly notBefore?: Date; readonly by: Order }[] = []
+  private readonly names: { readonly name: string; readonly exact: boolean; readonly notBefore?: Date; readonly by: Order }[] = []
   private strikes = 0
 
   constructor(private readonly clock: () => Date) {}
@@ -36,10 +36,10 @@ export class Bars {
   /** The outcome of an order that is not to be tried; undefined when it may be. */
   holds(order: Order): OrderOutcome | undefined {
     if (this.bar !== undefined) return { status: 'parked', order, message: this.sameReason() }
-    const limit = this.names.find(({ name }) => order.held.subject.identifiers.some(id => id === name || id.endsWith(`.${name}`)))
+    const limit = this.names.find(({ name, exact }) => order.held.subject.identifiers.some(id => id === name || (!exact && id.endsWith(`.${name}`))))
     if (limit === undefined) return undefined
     const message = `not tried: the limit on ${limit.name} that ${title(limit.by.held)} ${limit.by.held.keyType} met`
-    return { status: 'failed', order, message, ...(limit.notBefore === undefined ? {} : { notBefore: limit.notBefore }) }
+    return { status: 'failed', order, message, blameless: true, ...(limit.notBefore === undefined ? {} : { notBefore: limit.notBefore }) }
   }
 
   /** What is long, and the same for a hundred orders, is said once. */
@@ -80,11 +80,11 @@ export class Bars {
     switch (limit.scope) {
       case 'none': return { blameless: false, subject: false }
       case 'order':
-        if (limit.name !== undefined) this.names.push({ name: limit.name, by: order, ...notBefore })
+        if (limit.name !== undefined) this.names.push({ name: limit.name, exact: limit.exact === true, by: order, ...notBefore })
         return { blameless: false, subject: true, ...notBefore }
       case 'outage':
         this.strikes += 1
-        if (this.strikes < strikesForOutage[stage] && await answers()) return { blameless: stage === 'placing', subject: false }
+        if (this.strikes < strikesForOutage[stage] && await answers()) return { blameless: stage === 'placing', subject: stage === 'placing' }
         this.barAccount(problem, order, {})
         return { blameless: true, subject: false }
       case 'account':
@@ -93,10 +93,10 @@ export class Bars {
     }
   }
 
-  /** The first message, and the longest wait: an outage may come before the limit that says how long. */
+  /** The first message, and the longest wait with its own: an outage may come before the limit that says how long. */
   private barAccount(problem: AcmeProblem, order: Order | undefined, { notBefore: until }: { notBefore?: Date }): void {
-    const longer = until !== undefined && until > (this.bar?.until ?? new Date(0)) ? { until } : {}
-    this.bar = { message: expectedMessage(problem) ?? '', ...this.bar, ...longer }
+    const message = expectedMessage(problem) ?? ''
+    if (this.bar === undefined || (until !== undefined && until > (this.bar.until ?? new Date(0)))) this.bar = { message, ...(until === undefined ? {} : { until }) }
     this.by ??= order
   }
 }

@@ -40,6 +40,7 @@ export interface Issued {
 interface Stopped {
   readonly message: string
   readonly notBefore?: Date
+  readonly blameless?: boolean
 }
 
 /** The pair could not be saved: no further order may be spent on a store like this. */
@@ -148,7 +149,7 @@ class IssueRun {
       this.end({ status: 'done', order, leaf })
       return undefined
     } catch (error) {
-      if (this.context.signal.aborted) {
+      if (this.context.signal.aborted && !(error instanceof NotSaved)) {
         this.end({ status: 'parked', order, message: 'interrupted' })
         return undefined
       }
@@ -158,13 +159,13 @@ class IssueRun {
 
   private async failed(order: Order, error: unknown, { acme }: Tools): Promise<Stopped | undefined> {
     const message = this.messageOf(error)
-    if (error instanceof NotSaved) this.bars.shut(message, order)
+    if (error instanceof NotSaved) await checkStore(this.context.paths).catch(() => this.bars.shut(message, order))
     const met = error instanceof AcmeProblem ? await this.bars.meet(error, order, this.placed.has(order) ? 'placed' : 'placing', () => acme.answers()) : undefined
     const until = met?.notBefore === undefined ? {} : { notBefore: met.notBefore }
     if (met?.blameless === true && this.bars.metBefore(order)) this.end({ status: 'parked', order, message })
     else this.end({ status: 'failed', order, message, ...until, ...(met?.blameless === true ? { blameless: true } : {}) })
     return met?.subject === true || error instanceof AuthorizationFailed
-      ? { message: `not tried, for ${order.held.keyType} failed: ${message}`, ...until }
+      ? { message: `not tried, for ${order.held.keyType} failed: ${message}`, ...until, ...(met?.blameless === true ? { blameless: true } : {}) }
       : undefined
   }
 
@@ -181,9 +182,12 @@ class IssueRun {
     const { acme, prepared } = tools
     const doing = (text: string): void => listen({ type: 'order', order, doing: text })
 
-    // A prepare command that has failed for another subject would fail this one too: no order is spent on it.
-    const hopeless = prepared.failure(subject)
-    if (hopeless !== undefined) throw new AuthorizationFailed(hopeless)
+    // A prepare command that has failed for another subject fails this one too, unless its names are validated already, as
+    // those of a renewal may be: a new one spends no order.
+    const refuse = (hopeless: string | undefined): void => {
+      if (hopeless !== undefined) throw new AuthorizationFailed(hopeless)
+    }
+    if (order.held.certificate.state === 'missing') refuse(prepared.failure(subject))
     doing('ordering')
     // A new key stays in memory until its certificate is here; it is made while the CA thinks.
     const key = order.newKey ? this.newKey(keyType) : this.keptKey(join(paths.key, files.key))
@@ -192,6 +196,7 @@ class IssueRun {
     this.placed.add(order)
     const pending = (await authorizationsOf(acmeOrder, subject, acme)).filter(a => a.status !== 'valid')
     if (pending.length > 0) {
+      refuse(prepared.failure(subject, pending.map(a => a.identifier)))
       doing(`validating ${pending.map(a => a.identifier).join(' ')}`)
       await validateAll(pending, { subject, ...tools, settings, signal, clock })
     }

@@ -1,13 +1,14 @@
 /** What the command line names, found in the configuration: a name that nobody has would look like "nothing is due". */
 import { UsageError } from './core/errors.js'
-import { isNarrowedTo, type Narrowing } from './core/plan.js'
+import { parseIdentifier } from './core/identifier.js'
+import { isNarrowedTo, isWanted, type Narrowing } from './core/plan.js'
 import { withoutReceipts } from './core/receipts.js'
 import { cleanLine } from './core/text.js'
 import type { Configuration, Held, Receipts } from './core/types.js'
 
-/** As asked for. */
+/** As asked for, in the words that were typed. */
 export interface Asked {
-  readonly only?: ReadonlySet<string>
+  readonly only?: readonly string[]
   readonly force?: boolean
   /** `lematt deliver`: subjects (identifier, label, NAME) and sections; all when there are none. */
   readonly deliver?: { readonly targets: readonly string[]; readonly again: boolean }
@@ -18,27 +19,31 @@ export const namesAny = ({ only, deliver }: Asked): boolean => only !== undefine
 
 /** @throws UsageError naming what nothing in the configuration is called */
 export function narrow({ only, force = false, deliver }: Asked, inventory: readonly Held[], { sections }: Configuration): Narrowing {
-  const isSubject = (name: string): boolean => inventory.some(held => isNarrowedTo(held, new Set([name])))
-  const isSection = (name: string): boolean => sections.some(section => section.name === name)
+  /** The word as subjects have it: as it is, as `domains` would take it, or in lower case as labels are. */
+  const subject = (word: string): string | undefined => {
+    const parsed = parseIdentifier(word)
+    const forms = [word, ...(parsed.ok ? [parsed.identifier] : []), word.toLowerCase()]
+    return forms.find(form => inventory.some(held => isNarrowedTo(held, new Set([form]))))
+  }
+  const isSection = (word: string): boolean => sections.some(section => section.name === word)
+  const found = (words: readonly string[]): ReadonlySet<string> => new Set(words.map(subject).filter(name => name !== undefined))
   if (deliver === undefined) {
-    refuse([...only ?? []].filter(name => !isSubject(name)), '--only', 'no subject in domains has this name or label')
-    return { force, ...(only === undefined ? {} : { only }) }
+    if (only === undefined) return { force }
+    refuse(only.filter(word => subject(word) === undefined), '--only', 'no subject in domains has this name or label')
+    return { force, only: found(only) }
   }
-  refuse(deliver.targets.filter(name => !isSubject(name) && !isSection(name)), 'deliver', 'neither a section of actions.conf nor a subject in domains has this name')
-  const named = { sections: deliver.targets.filter(isSection), subjects: deliver.targets.filter(name => !isSection(name)) }
-  return {
-    deliver: { again: deliver.again, ...(named.sections.length === 0 ? {} : { sections: new Set(named.sections) }) },
-    ...(named.subjects.length === 0 ? {} : { only: new Set(named.subjects) }),
-  }
+  const { targets, again } = deliver
+  if (targets.length === 0) return { deliver: { again } }
+  refuse(targets.filter(word => !isSection(word) && subject(word) === undefined), 'deliver', 'neither a section of actions.conf nor a subject in domains has this name')
+  return { deliver: { again, targets: { sections: new Set(targets.filter(isSection)), subjects: found(targets) } } }
 }
 
 function refuse(unknown: readonly string[], where: string, why: string): void {
-  if (unknown.length > 0) throw new UsageError(`${where} ${unknown.map(name => cleanLine(name, 80)).join(' ')}: ${why}`)
+  if (unknown.length > 0) throw new UsageError(`${where} ${unknown.map(word => cleanLine(word, 80)).join(' ')}: ${why}`)
 }
 
 /** The receipts without those that `--again` makes void. */
-export function receiptsFor({ only, deliver }: Narrowing, receipts: Receipts, inventory: readonly Held[], { sections }: Configuration): Receipts {
-  if (deliver?.again !== true) return receipts
-  const meant = sections.filter(({ name }) => deliver.sections?.has(name) !== false)
-  return withoutReceipts(receipts, meant, inventory.filter(held => isNarrowedTo(held, only)))
+export function receiptsFor(narrowing: Narrowing, receipts: Receipts, inventory: readonly Held[], { sections }: Configuration): Receipts {
+  if (narrowing.deliver?.again !== true) return receipts
+  return sections.reduce((kept, section) => withoutReceipts(kept, section, inventory.filter(held => isWanted(narrowing, section, held))), receipts)
 }

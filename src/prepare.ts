@@ -16,12 +16,12 @@ export interface Preparations {
    */
   start: (subject: Subject, identifier: Identifier) => { failed: Promise<never> }
   /**
-   * Waits until those commands can be expected to have begun their work: each has printed a line, has ended, or has run for
+   * Waits until those commands can be expected to have begun their work: each has printed a line on standard output, has ended, or has run for
    * 5 s. Rejects as `failed` does when one of them has ended with a failure by then.
    */
   ready: (subject: Subject, identifier: Identifier) => Promise<void>
-  /** Why an order of this subject would fail: a command that it needs has failed, and will not be started again. */
-  failure: (subject: Subject) => string | undefined
+  /** Why these identifiers (default: all of the subject) cannot be validated: a command of theirs has failed, and will not be started again. */
+  failure: (subject: Subject, identifiers?: readonly Identifier[]) => string | undefined
   /** The subject is done: ends what nobody else needs. */
   done: (subject: Subject) => void
   /** Ends everything and waits until it is gone. */
@@ -108,8 +108,8 @@ export function preparations(
     async ready(subject, identifier) {
       await Promise.all(commandsFor(subject, identifier).map(({ command, section }) => settled(run(command, section))))
     },
-    failure(subject) {
-      for (const command of commandsOfAll(subject)) {
+    failure(subject, identifiers = subject.identifiers) {
+      for (const { command } of identifiers.flatMap(identifier => commandsFor(subject, identifier))) {
         const entry = running.get(command)
         if (entry?.ended?.ok === false && !worn(entry)) return prepareMessage(command, entry.section, entry.ended)
       }
@@ -147,7 +147,7 @@ async function settled(entry: Running): Promise<void> {
   const { result, firstLine } = entry.started
   const over = new AbortController()
   const within = (ms: number): Promise<unknown> => pause(ms, undefined, { signal: over.signal }).catch(() => undefined)
-  await Promise.race([result, within(silenceMs), firstLine.then(() => Promise.race([result, within(lastWordsMs)]))])
+  await Promise.race([result, within(Math.max(0, entry.at + silenceMs - performance.now())), firstLine.then(() => Promise.race([result, within(lastWordsMs)]))])
   over.abort()
   if (entry.ended?.ok === false) await entry.failed
 }

@@ -57,6 +57,7 @@ async function validate(authorization: AcmeAuthorization, context: ValidateConte
       const seen = await Promise.race([waitForChallenge(identifier, challenge.token, expected, { signal: AbortSignal.any([signal, over.signal]) }), failed])
       if (!seen.ok) throw new OperationalError(`${identifier}: the challenge cannot be fetched from here, so the CA was not asked: ${seen.url}: ${seen.found}`)
     } else await prepared.ready(subject, identifier)
+    signal.throwIfAborted()
     await Promise.race([validated(authorization, challenge, expected, context), failed])
   } finally {
     over.abort()

@@ -37,7 +37,7 @@ test('a CA that does not answer stops new orders at once, without a time', async
 test('a name on which newOrder chokes stops nobody; two in a row are an outage', async () => {
   const bars = new Bars(() => now)
   for (let night = 0; night < 3; night++) {
-    assert.deepEqual(await bars.meet(outage, order('a.example'), 'placing', yes), { blameless: true, subject: false })
+    assert.deepEqual(await bars.meet(outage, order('a.example'), 'placing', yes), { blameless: true, subject: true })
     assert.equal(bars.holds(order('b.example')), undefined)
     bars.success()
   }
@@ -62,11 +62,19 @@ test('a limit on a registered domain holds for every order under it, and for no 
   assert.equal(bars.bar, undefined)
 })
 
-test('a limit of the account after an outage keeps the first message and the longest wait', async () => {
+test('too many failed authorizations for a name hold for this name alone', async () => {
+  const bars = new Bars(() => now)
+  const problem = new AcmeProblem({ type: 'rateLimited', status: 429, retryAfterSeconds: 720, detail: 'too many failed authorizations (5) for "example.com" in the last 1h0m0s' })
+  await bars.meet(problem, order('example.com'), 'placing', yes)
+  assert.equal(bars.holds(order('www.example.com')), undefined)
+  assert.equal(bars.holds(order('example.com'))?.status, 'failed')
+})
+
+test('a limit of the account after an outage: the longest wait, with its own message', async () => {
   const bars = new Bars(() => now)
   await bars.meet(outage, order('a.example'), 'placing', no)
   const limit = (seconds: number): AcmeProblem => new AcmeProblem({ type: 'rateLimited', status: 429, retryAfterSeconds: seconds, detail: 'too many new orders (300) from this account' })
   await bars.meet(limit(7200), order('b.example'), 'placing', yes)
   await bars.meet(limit(60), order('c.example'), 'placing', yes)
-  assert.deepEqual(bars.bar, { message: 'it broke (serverInternal)', until: new Date(now.getTime() + 7_200_000) })
+  assert.deepEqual(bars.bar, { message: 'too many new orders (300) from this account (rateLimited)', until: new Date(now.getTime() + 7_200_000) })
 })

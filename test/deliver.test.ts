@@ -1,6 +1,6 @@
 /** `lematt deliver`, and deliveries that no new certificate is the reason for. */
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { labSkip } from './helpers/lab.js'
@@ -112,5 +112,32 @@ update: ["echo b DOMAINS_ALL >> ${record()}"]
     await night.domains('m.example.com ok.example.com > web\n')
     assert.match((await night.lematt(['--test'])).stdout, /^nothing to do/mu)
     assert.deepEqual(recorded(), [])
+  })
+
+  test('a certificate that comes back from previous/ goes to the hosts again, like any change', async () => {
+    const copy = (from: string, to: string): void => { copyFileSync(night.path('test', from, file(to)), night.path('test', to, file(to))) }
+    const file = (kind: string): string => `web-${kind === 'key' ? 'key' : 'cert-combined'}.prime256v1.test.pem`
+    assert.equal((await night.lematt(['--test', '--only', 'web', '--force'])).code, 0)
+    rmSync(record())
+    for (const kind of ['key', 'cert']) copy('previous', kind)
+    const back = await night.lematt(['--test'])
+    assert.equal(back.code, 0, back.stdout)
+    assert.match(back.stdout, /^delivered: \[default\] 1 certificate/mu)
+    assert.equal(recorded().length, 1)
+    assert.match((await night.lematt(['--test'])).stdout, /^nothing to do/mu)
+  })
+
+  test('an update step that was out while files came runs when it is back', async () => {
+    const upload = (n: number): string => `"true ${n} CERTS"`
+    const update = `update: ["echo reload >> ${record()}"]`
+    rmSync(record(), { force: true })
+    night.actions(`[default]\nuploadCerts: [${upload(1)}]\n${update}\n`)
+    assert.equal((await night.lematt(['--test'])).code, 0)
+    night.actions(`[default]\nuploadCerts: [${upload(1)}, ${upload(2)}]\n`)
+    assert.equal((await night.lematt(['--test'])).code, 0)
+    assert.deepEqual(recorded(), ['reload'])
+    night.actions(`[default]\nuploadCerts: [${upload(1)}, ${upload(2)}]\n${update}\n`)
+    assert.equal((await night.lematt(['--test'])).code, 0)
+    assert.deepEqual(recorded(), ['reload', 'reload'])
   })
 })

@@ -13,8 +13,9 @@ export interface Limit {
    * perhaps for this order alone. `none`: a failure, but no limit.
    */
   readonly scope: 'account' | 'order' | 'outage' | 'none'
-  /** The registered domain or name that the limit is about, where the CA quotes it: other orders may have it too. */
+  /** The registered domain, or (`exact`) the name that the limit is about, where the CA quotes it: other orders may have it too. */
   readonly name?: string
+  readonly exact?: boolean
   /** Seconds from now after which it is worth asking again, where the CA says so. */
   readonly untilSeconds?: number
 }
@@ -48,9 +49,9 @@ export function limitOf(problem: AcmeProblem, identifiers: readonly Identifier[]
 }
 
 /** `too many certificates (50) already issued for "example.com"`, `too many failed authorizations (5) for "www.example.com"`. */
-function quotedName(text: string): { name?: string } {
-  const name = /(?:already issued|failed authorizations \(?\d*\)?)\s*for "([a-z0-9*.-]{1,253})"/iu.exec(text)?.[1]
-  return name === undefined ? {} : { name: name.toLowerCase() }
+function quotedName(text: string): { name?: string; exact?: boolean } {
+  const [, what = '', name] = /(already issued|failed authorizations \(?\d*\)?)\s*for "([a-z0-9*.-]{1,253})"/iu.exec(text) ?? []
+  return name === undefined ? {} : { name: name.toLowerCase(), ...(what.startsWith('failed') ? { exact: true } : {}) }
 }
 
 /** Whether a text names one of the identifiers or a parent domain of one. */

@@ -17,15 +17,17 @@ export function afterOrders(state: State, outcomes: readonly OrderOutcome[], bar
   for (const outcome of outcomes) {
     const key = orderKey(outcome.order.held)
     if (outcome.status === 'done') failures.delete(key)
-    if (outcome.status === 'failed' && outcome.blameless !== true) {
-      const of = orderSubject(outcome.order.held.subject, authority)
-      failures.set(key, failedAgain(failures.get(key), of, cleanLine(outcome.message), now, outcome.notBefore))
-    }
+    if (outcome.status !== 'failed' || (outcome.blameless === true && outcome.notBefore === undefined)) continue
+    const of = orderSubject(outcome.order.held.subject, authority)
+    const before = failures.get(key)
+    const failure = failedAgain(before, of, cleanLine(outcome.message), now, outcome.notBefore)
+    // What another order met holds for this one too, but is no failure of its own.
+    failures.set(key, outcome.blameless === true ? { ...failure, count: failure.count - 1 } : failure)
   }
   const { accountBar: before, ...rest } = state
   const accountBar = bar?.until !== undefined
     ? { until: bar.until.toISOString(), message: cleanLine(bar.message), since: now.toISOString(), authority }
-    : outcomes.some(o => o.status === 'done') ? undefined : before
+    : before?.authority === authority && outcomes.some(o => o.status === 'done') ? undefined : before
   return { ...rest, orderFailures: Object.fromEntries(failures), ...(accountBar === undefined ? {} : { accountBar }) }
 }
 

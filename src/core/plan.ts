@@ -17,8 +17,8 @@ export interface Narrowing {
   readonly force?: boolean
   /** `lematt deliver`: no orders; what is named is delivered now, whatever failed lately. */
   readonly deliver?: {
-    /** Of these sections alone; all when undefined. */
-    readonly sections?: ReadonlySet<string>
+    /** These sections whole, and these subjects (as `only` names them) in all their sections; everything when undefined. */
+    readonly targets?: { readonly sections: ReadonlySet<string>; readonly subjects: ReadonlySet<string> }
     /** Also what was delivered before. */
     readonly again: boolean
   }
@@ -45,6 +45,12 @@ export function isNarrowedTo(held: Pick<Held, 'subject' | 'name'>, only: Readonl
   if (only === undefined) return true
   return only.has(held.name) || (held.subject.label !== undefined && only.has(held.subject.label))
     || held.subject.identifiers.some(id => only.has(id))
+}
+
+/** Whether a certificate is to be delivered to a section, as far as the command line has a say. */
+export function isWanted({ only, deliver }: Narrowing, section: Section, held: Held): boolean {
+  const targets = deliver?.targets
+  return targets === undefined ? isNarrowedTo(held, only) : targets.sections.has(section.name) || isNarrowedTo(held, targets.subjects)
 }
 
 /**
@@ -84,7 +90,7 @@ function parkedOrder(held: Held, state: State, authority: string, now: Date, nar
   const until = said ?? (narrowing.only === undefined ? parkedUntil(failure, of, now) : undefined)
   if (until === undefined) return undefined
   const hint = said === undefined ? ` (to try it now: --only ${held.subject.label ?? held.subject.identifiers[0]})` : ''
-  return { why: `failed ${times(failure.count)}: ${failure.message}${hint}`, until }
+  return { why: `${failure.count === 0 ? '' : `failed ${times(failure.count)}: `}${failure.message}${hint}`, until }
 }
 
 /** A wildcard is proved in DNS (RFC 8555 §8.4), and lematt answers http-01: an order would be spent for nothing. */
@@ -102,12 +108,11 @@ const isUpload = (kind: DeliveryStep['kind']): kind is UploadKind => kind !== 'u
  * those that have no receipt for it, and all that are uploaded now. Sections with nothing to do are left out.
  */
 export function planDeliveries({ configuration, inventory, state, now, narrowing = {} }: Omit<PlanInput, 'authority'>): Delivery[] {
-  const held = inventory.filter(h => deliverable(h, now) && isNarrowedTo(h, narrowing.only))
+  const held = inventory.filter(h => deliverable(h, now))
   const members = membersOf(configuration.sections, held)
   const deliveries: Delivery[] = []
   for (const section of configuration.sections) {
-    if (narrowing.deliver?.sections?.has(section.name) === false) continue
-    const mine = members.get(section) ?? []
+    const mine = (members.get(section) ?? []).filter(h => isWanted(narrowing, section, h))
     const steps = lackingSteps(section, mine, state.receipts)
     if (steps.length === 0) continue
     const concerned = new Set(steps.flatMap(s => s.certificates))

@@ -6,15 +6,19 @@ import { createHash } from 'node:crypto'
 import type { DeliveryStep, Held, Receipts, Section } from './types.js'
 
 /**
- * Under what a certificate's receipts stand: its fingerprint, and the links it comes with. A name that moves to another
+ * Under what a certificate's receipts stand: its place (NAME and key type), its fingerprint, and the links it comes with. A name that moves to another
  * subject brings a link to its hosts, which must get it even though no certificate is new. Empty for what was not read.
  */
-export function receiptId({ certificate, files }: Held): string {
+export function receiptId(held: Held): string {
+  const { certificate, files } = held
   if (certificate.state !== 'read') return ''
-  const { fingerprint } = certificate.leaf
-  if (files.certificateLinks.length === 0) return fingerprint
-  return `${fingerprint} ${createHash('sha256').update(files.certificateLinks.join('\n')).digest('hex').slice(0, 12)}`
+  const id = `${placeOf(held)} ${certificate.leaf.fingerprint}`
+  if (files.certificateLinks.length === 0) return id
+  return `${id} ${createHash('sha256').update(files.certificateLinks.join('\n')).digest('hex').slice(0, 12)}`
 }
+
+const placeOf = ({ name, keyType }: Held): string => `${name} ${keyType}`
+const placeOfId = (id: string): string => id.split(' ', 2).join(' ')
 
 /** Under what key a step's receipts stand: its kind and its command, and which of several alike it is. */
 export function stepKeys(kind: DeliveryStep['kind'], commands: readonly string[]): string[] {
@@ -39,7 +43,10 @@ export function stepsOf(section: Section): { kind: DeliveryStep['kind']; command
 export function withReceipts(receipts: Receipts, section: string, key: string, certificates: readonly Held[], now: Date): Receipts {
   const ofSection = receipts[section] ?? {}
   const added = Object.fromEntries(certificates.map(h => [receiptId(h), now.toISOString()]))
-  return { ...receipts, [section]: { ...ofSection, [key]: { ...ofSection[key], ...added } } }
+  // What a host was given before in the same place is there no more: should it come back, it must be given again.
+  const places = new Set(certificates.map(placeOf))
+  const kept = Object.entries(ofSection[key] ?? {}).filter(([id]) => !places.has(placeOfId(id)))
+  return { ...receipts, [section]: { ...ofSection, [key]: { ...Object.fromEntries(kept), ...added } } }
 }
 
 /**
@@ -50,19 +57,19 @@ export function withoutUpdates(receipts: Receipts, section: Section, certificate
   const ofSection = receipts[section.name]
   if (ofSection === undefined) return receipts
   const gone = new Set(certificates.map(receiptId))
-  const updates = new Set(stepKeys('update', section.update))
   const kept = Object.entries(ofSection).map(([key, fingerprints]) => [
     key,
-    updates.has(key) ? Object.fromEntries(Object.entries(fingerprints).filter(([f]) => !gone.has(f))) : fingerprints,
+    // Also of steps that are not there today: back tomorrow, they must not count as having seen these files.
+    /^update[ #]/u.test(key) ? Object.fromEntries(Object.entries(fingerprints).filter(([f]) => !gone.has(f))) : fingerprints,
   ] as const)
   return { ...receipts, [section.name]: Object.fromEntries(kept) }
 }
 
-/** The receipts without any for these certificates in these sections: everything is delivered to them again. */
-export function withoutReceipts(receipts: Receipts, sections: readonly Section[], certificates: readonly Held[]): Receipts {
-  const names = new Set(sections.map(section => section.name))
+/** The receipts without any for these certificates in this section: they are delivered there again. */
+export function withoutReceipts(receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts {
+  const ofSection = receipts[section.name]
+  if (ofSection === undefined) return receipts
   const gone = new Set(certificates.map(receiptId))
-  return Object.fromEntries(Object.entries(receipts).map(([name, steps]) => [name, !names.has(name) ? steps : Object.fromEntries(
-    Object.entries(steps).map(([key, prints]) => [key, Object.fromEntries(Object.entries(prints).filter(([id]) => !gone.has(id)))]),
-  )]))
+  const steps = Object.entries(ofSection).map(([key, ids]) => [key, Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id)))] as const)
+  return { ...receipts, [section.name]: Object.fromEntries(steps) }
 }

@@ -118,7 +118,7 @@ function listen(child: ChildProcess): { output: Output; firstLine: Promise<void>
     for (const stream of [child.stdout, child.stderr]) {
       stream?.setEncoding('utf8').on('data', (chunk: string) => {
         kept = (kept + chunk).slice(-keptOutput)
-        if (chunk.includes('\n')) resolve()
+        if (stream === child.stdout && chunk.includes('\n')) resolve()
       })
     }
   })

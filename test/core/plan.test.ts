@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { failedAgain } from '../../src/core/backoff.js'
 import { pruned } from '../../src/core/memory.js'
 import { afterIssuing, deliverySubject, isNarrowedTo, orderKey, orderSubject, planDeliveries, planOrders } from '../../src/core/plan.js'
-import { stepKeys, withReceipts } from '../../src/core/receipts.js'
+import { receiptId, stepKeys, withReceipts } from '../../src/core/receipts.js'
 import type { Delivery, Held, State } from '../../src/core/types.js'
 import { configuration, held, inDays, now, section, subject } from '../helpers/held.js'
 
@@ -171,7 +171,7 @@ test('pruned: failures of what is gone go; receipts of what is gone stay for as 
   const [long, lately] = [inDays(-101).toISOString(), inDays(-99).toISOString()]
   const state: State = {
     receipts: {
-      default: { 'update reload': { 'print of a.example ec': long, gone: long, away: lately }, 'update old': { x: long, y: lately } },
+      default: { 'update reload': { [receiptId(kept)]: long, gone: long, away: lately }, 'update old': { x: long, y: lately } },
       mail: { 'update reload': { x: long } }, web: { 'update reload': { x: lately } },
     },
     orderFailures: { 'a.example ec': failure, 'gone.example ec': failure },
@@ -180,7 +180,7 @@ test('pruned: failures of what is gone go; receipts of what is gone stay for as 
   }
   assert.deepEqual(pruned(state, of, [kept], now), {
     receipts: {
-      default: { 'update reload': { 'print of a.example ec': long, away: lately }, 'update old': { y: lately } },
+      default: { 'update reload': { [receiptId(kept)]: long, away: lately }, 'update old': { y: lately } },
       web: { 'update reload': { x: lately } },
     },
     orderFailures: { 'a.example ec': failure }, deliveryFailures: { default: failure }, accountBar: state.accountBar,
