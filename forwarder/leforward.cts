@@ -1,9 +1,11 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S UV_USE_IO_URING=0 node
 /**
  * leforward: the challenge forwarder for remote hosts (spec §7). A single-purpose HTTP server that sends the CA's
  * http-01 requests (RFC 8555 §8.3) on to the central host by a redirect, and answers everything else with 404.
  *
  * One file, node: modules only: the built leforward.cjs is copied to a host as /usr/local/bin/leforward (Node >= 18).
+ * The first line turns io_uring off (`env -S`: coreutils 8.30): a Node that may use it, as Debian 13's, refuses setgroups(2)
+ * and setuid(2) (CVE-2024-22017), and started by sudo we must become the calling user.
  */
 import { fstatSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'

@@ -60,7 +60,7 @@ describe('a power cut', { skip: labSkip(), concurrency: false }, () => {
       const { data } = JSON.parse(night.read('test', 'state', 'receipts.json')) as { data: { default: Record<string, Record<string, string>> } }
       const prints = ['a.example.com_b.example.com', 'c.example.com', 'd.example.com'].map(n => night.certificate(n, 'prime256v1').x509.fingerprint256.replaceAll(':', '').toLowerCase()).sort()
       for (const [key, received] of Object.entries(data.default)) {
-        const ids = Object.keys(received).map(id => id.split(' ')[0])
+        const ids = Object.keys(received).map(id => id.split(' ')[2])
         assert.deepEqual(prints.filter(print => !ids.includes(print)), [], `without a receipt for ${key}`)
       }
       assert.match((await night.lematt(['--test'])).stdout, /^nothing to do/mu)

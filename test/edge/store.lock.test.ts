@@ -9,6 +9,7 @@ import { test, type TestContext } from 'node:test'
 import { LockedError, OperationalError } from '../../src/core/errors.js'
 import { lockHolder, makeStore, storePaths, takeLock } from '../../src/edge/store.js'
 import { isAlive } from '../../src/edge/store/lock.js'
+import { othersSkip } from '../helpers/others.js'
 import { run } from '../helpers/run.js'
 import { temporaryDirectory } from '../helpers/store.js'
 
@@ -213,7 +214,7 @@ test('a pid that no process can have is no holder', async t => {
   }
 })
 
-test('a holder that /proc hides (hidepid) holds its lock', { skip: process.getuid?.() === 0 ? false : 'needs root to be two users' }, async t => {
+test('a holder that /proc hides (hidepid) holds its lock', { skip: othersSkip() }, async t => {
   const { directory, state, read } = await place(t)
   for (const each of [directory, join(directory, 'prod')]) chmodSync(each, 0o755)
   chmodSync(state, 0o777)

@@ -8,6 +8,7 @@ import { describe, test } from 'node:test'
 import { OperationalError } from '../../src/core/errors.js'
 import { makeStore, mend, readStored, readText, savePair, storePaths, writeAtomically, type StorePaths } from '../../src/edge/store.js'
 import { belongTogether } from '../../src/edge/x509.js'
+import { othersSkip } from '../helpers/others.js'
 import { certify, openssl } from '../helpers/certificates.js'
 import { run } from '../helpers/run.js'
 import { allEntries, filesOf, hidden, modeOf, pairOnDisk, temporaryDirectory, temporaryStore } from '../helpers/store.js'
@@ -41,7 +42,7 @@ describe('a pair is saved', () => {
   })
 
   for (const umask of ['000', '777', '277']) {
-    test(`whatever the umask (${umask}) and without being root`, async t => {
+    test(`whatever the umask (${umask}) and without being root`, { skip: process.getuid?.() === 0 ? othersSkip() : false }, async t => {
       const directory = temporaryDirectory(t)
       chmodSync(directory, 0o777)
       const pairs = join(directory, 'pairs.json')

@@ -14,8 +14,13 @@ test('a file that we may not read is denied, which is another thing than damaged
   const path = join(directory, 'key.pem')
   writeFileSync(path, 'sound', { mode: 0o600 })
   chmodSync(path, process.geteuid?.() === 0 ? 0o600 : 0)
-  // Root reads everything: for a moment we are somebody else.
-  if (process.geteuid?.() === 0) process.seteuid?.(65534)
+  // Root reads everything: for a moment we are somebody else, where Node can be (not beside io_uring, as Debian 13 builds it).
+  try {
+    if (process.geteuid?.() === 0) process.seteuid?.(65534)
+  } catch (error) {
+    t.skip(String(error))
+    return
+  }
   try {
     const read = await readStored(path)
     assert.equal(read.state, 'unreadable')
