@@ -113,11 +113,11 @@ describe('acme faults', { skip, timeout: 120_000, concurrency: true }, () => {
 
   test('a server that does not answer is a timeout, not a hang', async (t) => {
     const { proxy, count, open } = await faults(t)
-    const acme = await open({ requestTimeoutMs: 300 })
+    const acme = await open({ requestTimeoutMs: 1500 }) // enough for the other requests, on a loaded machine too
     proxy.use(at(newOrder, { do: 'hang' }))
     const ms = await refused(acme.newOrder(['e.example.com']), { type: 'timeout', status: 0 },
-      /no answer from https.* in 0\.3 s/u)
-    assert.ok(ms >= 600 && ms < 8000, `${ms} ms`)
+      /no answer from https.* in 1\.5 s/u)
+    assert.ok(ms >= 3000 && ms < 20_000, `${ms} ms`)
     assert.equal(count(newOrder), 2)
   })
 
