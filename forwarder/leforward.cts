@@ -1,15 +1,14 @@
-#!/usr/bin/env -S UV_USE_IO_URING=0 node
+#!/usr/bin/env node
 /**
  * leforward: the challenge forwarder for remote hosts (spec §7). A single-purpose HTTP server that sends the CA's
  * http-01 requests (RFC 8555 §8.3) on to the central host by a redirect, and answers everything else with 404.
  *
  * One file, node: modules only: the built leforward.cjs is copied to a host as /usr/local/bin/leforward (Node >= 18).
- * The first line turns io_uring off (`env -S`: coreutils 8.30): a Node that may use it, as Debian 13's, refuses setgroups(2)
- * and setuid(2) (CVE-2024-22017), and started by sudo we must become the calling user.
  */
+import { fork } from 'node:child_process'
 import { fstatSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { isIP, type AddressInfo, type Socket } from 'node:net'
+import { isIP, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { isatty } from 'node:tty'
 import { parseArgs } from 'node:util'
@@ -251,27 +250,67 @@ async function listenOn(server: Server, { bind, port }: Settings): Promise<void>
   }
 }
 
+interface Caller { readonly uid: number, readonly gid: number }
+
 /**
  * Started by sudo as root: becomes the calling user for good, without groups. Called after the port is bound and
- * before the first connection is taken. Throws a Refusal when that cannot be done: then nothing is served.
+ * before the first connection is taken. Throws a Refusal when that cannot be done: then nothing is served. Gives the
+ * caller back where this Node may not become anybody, but a child that it starts can: see handOver.
  */
-function dropPrivileges(env: NodeJS.ProcessEnv): void {
-  if (process.getuid?.() !== 0 || env.SUDO_UID === undefined) return
+function dropPrivileges(env: NodeJS.ProcessEnv): Caller | undefined {
+  if (process.getuid?.() !== 0 || env.SUDO_UID === undefined) return undefined
   const [uid, gid] = [env.SUDO_UID, env.SUDO_GID ?? ''].map((id) => (/^\d{1,10}$/u.test(id) ? Number(id) : NaN))
   if (uid === undefined || gid === undefined || Number.isNaN(uid) || Number.isNaN(gid)) {
     throw new Refusal(1, 'SUDO_UID or SUDO_GID is not a number, so there is no user to become; start it by sudo')
   }
-  if (uid === 0) return
+  if (uid === 0) return undefined
   try {
     process.setgroups?.([])
     process.setgid?.(gid)
     process.setuid?.(uid)
   } catch (error) {
+    // Beside a libuv that may use io_uring, as Debian 13 builds it, Node refuses (CVE-2024-22017).
+    if ((error as NodeJS.ErrnoException).code === 'ERR_INVALID_STATE') return { uid, gid }
     throw new Refusal(1, `cannot become user ${uid}: ${(error as Error).message}; not serving as root`)
   }
   if (process.getuid() !== uid || process.geteuid?.() !== uid || process.getegid?.() !== gid) {
     throw new Refusal(1, `still not user ${uid}; not serving as root`)
   }
+  return undefined
+}
+
+/** Marks the child of handOver; the channel to its parent cannot be made up by an environment alone. */
+const handed = 'LEFORWARD_HANDED'
+
+/** Gives the bound sockets to a child that is the calling user from its start; we only wait for its end. */
+function handOver(servers: readonly Server[], { uid, gid }: Caller): void {
+  const child = fork(__filename, process.argv.slice(2), {
+    uid, gid, stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { PATH: process.env.PATH, SSH_ORIGINAL_COMMAND: process.env.SSH_ORIGINAL_COMMAND, [handed]: '1' },
+  })
+  child.on('error', (error) => {
+    process.stderr.write(`leforward: cannot become user ${uid}: ${clean(error.message)}; not serving as root\n`)
+    process.exit(1)
+  })
+  child.on('exit', (code) => process.exit(code ?? 1))
+  for (const server of servers) child.send('socket', server, () => server.close())
+}
+
+/** The other side of handOver: serves the sockets that come, and ends with the parent. */
+function takeOver(settings: Settings, server: Server, end: (why: string) => void): void {
+  process.on('disconnect', () => end('parent process gone'))
+  process.on('message', (_, socket) => {
+    if (process.getuid?.() === 0) { end('still root'); return; }
+    const bound = socket as NetServer
+    bound.on('connection', (connection) => server.emit('connection', connection))
+    server.emit('listening') // only then node's own time limits begin
+    announce([bound], settings)
+  })
+}
+
+function announce(servers: readonly NetServer[], { baseUrl }: Settings): void {
+  const ports = servers.map((server) => (server.address() as AddressInfo | null)?.port ?? '?')
+  process.stdout.write(`leforward: port ${[...new Set(ports)].join(', ')} → ${baseUrl}\n`)
 }
 
 /** How many sockets systemd has passed to this very process, from descriptor 3 on (sd_listen_fds(3)). */
@@ -323,6 +362,9 @@ async function main(): Promise<void> {
   watchSession(settings, parent, end)
 
   const log = boundedLog((line) => process.stderr.write(`leforward: ${line}\n`))
+  if (process.send !== undefined && process.env[handed] === '1') {
+    takeOver(settings, redirectServer(settings.baseUrl, log), end); return;
+  }
   const inherited = inheritedSockets(process.env)
   const servers = Array.from({ length: Math.max(1, inherited) }, () => redirectServer(settings.baseUrl, log))
   for (const [i, server] of servers.entries()) {
@@ -330,10 +372,10 @@ async function main(): Promise<void> {
     else await listenOn(server, settings)
     server.on('error', (error) => end(clean(error.message)))
   }
-  dropPrivileges(process.env)
+  const caller = dropPrivileges(process.env)
+  if (caller !== undefined) { handOver(servers, caller); return; }
   if (process.getuid?.() === 0) process.stderr.write('leforward: serving as root; sudo or a systemd socket is better\n')
-  const ports = servers.map((server) => (server.address() as AddressInfo | null)?.port ?? '?')
-  process.stdout.write(`leforward: port ${[...new Set(ports)].join(', ')} → ${settings.baseUrl}\n`)
+  announce(servers, settings)
 }
 
 main().catch((error: unknown) => {

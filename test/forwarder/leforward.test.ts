@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, request } from 'node:http'
 import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
+import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { buildLeforward, startLeforward, type Forwarder } from '../helpers/leforward.js'
 import { run } from '../helpers/run.js'
@@ -415,17 +416,43 @@ describe('port 80 without root', () => {
     .filter((line) => /^(?:Uid|Gid|Groups|CapEff):/u.test(line))
     .map((line) => [line.split(':')[0] ?? '', (line.split(':')[1] ?? '').trim()]))
 
+  /** Who serves: a child, where Node may not become anybody itself. */
+  const serving = (pid: number | undefined) => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim() || pid)
+  const nobody = {
+    Uid: '65534\t65534\t65534\t65534', Gid: '65533\t65533\t65533\t65533', Groups: '', CapEff: '0000000000000000',
+  }
+
+  test('where Node may not become the calling user (Debian 13) a child is it, and ends with us', {
+    skip: root ? false : 'needs root',
+  }, async () => {
+    chmodSync(dirname(built.path), 0o755)
+    const refusing = join(dirname(built.path), 'refusing.cjs')
+    writeFileSync(refusing, "process.setgroups = () => { throw Object.assign(new Error('disabled'), { code: 'ERR_INVALID_STATE' }) }\n")
+    const port = 940 + process.pid % 40
+    const forwarder = await startLeforward('setpriv', ['--groups', '4,27', '--', built.path, '--baseurl', base,
+      '--port', String(port), '--bind', '127.80.80.81'], { ...sudo, NODE_OPTIONS: `--require ${refusing}` })
+    try {
+      assert.notEqual(serving(forwarder.child.pid), forwarder.child.pid)
+      assert.deepEqual(ids(serving(forwarder.child.pid)), nobody)
+      assert.equal((await get(port, path, 'GET', '127.80.80.81')).location, base + path)
+      assert.doesNotMatch(forwarder.stderr(), /serving as root/u)
+      process.kill(forwarder.child.pid ?? 0, 'SIGKILL')
+      await until(() => get(port, path, 'GET', '127.80.80.81').then(() => false, () => true), { what: 'the port to be free again' })
+    } finally {
+      await forwarder.stop()
+    }
+  })
+
   test('started by sudo it binds as root and then is the calling user for good', {
     skip: root ? false : 'needs root',
   }, async () => {
+    chmodSync(dirname(built.path), 0o755)
     // A port below 1024 on an address of its own is what root is for here.
     const port = 980 + process.pid % 40
     const forwarder = await startLeforward('setpriv', ['--groups', '4,27', '--', built.path, '--baseurl', base,
       '--port', String(port), '--bind', '127.80.80.80'], sudo)
     try {
-      assert.deepEqual(ids(forwarder.child.pid), {
-        Uid: '65534\t65534\t65534\t65534', Gid: '65533\t65533\t65533\t65533', Groups: '', CapEff: '0000000000000000',
-      })
+      assert.deepEqual(ids(serving(forwarder.child.pid)), nobody)
       assert.equal((await get(port, path, 'GET', '127.80.80.80')).location, base + path)
       assert.doesNotMatch(forwarder.stderr(), /serving as root/u)
     } finally {
