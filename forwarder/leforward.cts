@@ -5,7 +5,7 @@
  *
  * One file, node: modules only: the built leforward.cjs is copied to a host as /usr/local/bin/leforward (Node >= 18).
  */
-import { fork } from 'node:child_process'
+import { fork, type ChildProcess } from 'node:child_process'
 import { fstatSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { isIP, type AddressInfo, type Server as NetServer, type Socket } from 'node:net'
@@ -284,14 +284,16 @@ const handed = 'LEFORWARD_HANDED'
 
 /** Gives the bound sockets to a child that is the calling user from its start; we only wait for its end. */
 function handOver(servers: readonly Server[], { uid, gid }: Caller): void {
-  const child = fork(__filename, process.argv.slice(2), {
-    uid, gid, stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { PATH: process.env.PATH, SSH_ORIGINAL_COMMAND: process.env.SSH_ORIGINAL_COMMAND, [handed]: '1' },
-  })
-  child.on('error', (error) => {
-    process.stderr.write(`leforward: cannot become user ${uid}: ${clean(error.message)}; not serving as root\n`)
-    process.exit(1)
-  })
+  const refusal = (error: unknown) =>
+    new Refusal(1, `cannot become user ${uid}: ${clean((error as Error).message)}; not serving as root`)
+  const env = { PATH: process.env.PATH, SSH_ORIGINAL_COMMAND: process.env.SSH_ORIGINAL_COMMAND, [handed]: '1' }
+  let child: ChildProcess
+  try {
+    child = fork(__filename, process.argv.slice(2), { uid, gid, env, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] })
+  } catch (error) {
+    throw refusal(error)
+  }
+  child.on('error', (error) => fail(refusal(error)))
   child.on('exit', (code) => process.exit(code ?? 1))
   for (const server of servers) child.send('socket', server, () => server.close())
 }
@@ -378,8 +380,10 @@ async function main(): Promise<void> {
   announce(servers, settings)
 }
 
-main().catch((error: unknown) => {
+function fail(error: unknown): never {
   const known = error instanceof Refusal
   process.stderr.write(`leforward: ${known ? error.message : clean(String(error))}\n`)
   process.exit(known ? error.code : 1)
-})
+}
+
+main().catch(fail)

@@ -166,7 +166,10 @@ export class Lab {
 
 /** Takes a number that no other lab has: the bridge of that name is the lock. */
 async function takeNumber(): Promise<number> {
-  for (let number = 1; number < 255; number++) {
+  // From a place of its own: a name that a closing lab has just freed should not be taken while that one still looks.
+  const first = process.pid % 254
+  for (let tried = 0; tried < 254; tried++) {
+    const number = 1 + (first + tried) % 254
     const { code, stderr } = await run('ip', ['link', 'add', `lab${number}`, 'type', 'bridge'])
     if (code === 0) return number
     if (!stderr.includes('File exists')) throw new Error(`lab: cannot make a bridge: ${stderr}`)
