@@ -12,7 +12,6 @@ import { challengeServer, placeholders, startNginx, tlsServer, type Nginx, type 
 import { must, run } from './lab-process.js'
 import { pebbleVersions, startPebble, type Pebble, type PebbleOptions } from './pebble.js'
 import { startSshd, type Sshd, type SshdOptions } from './sshd.js'
-import { until } from './until.js'
 
 /** Why a lab cannot be made here, for the `skip` option of a test; false when it can. */
 export function labSkip(): string | false {
@@ -155,11 +154,10 @@ export class Lab {
     await Promise.all(this.hosts.map(host => host.stop()))
     await Promise.all(this.pebbles.map(pebble => pebble.stop()))
     await this.central.stop()
-    await run('ip', ['link', 'del', this.network.bridge])
-    await until(async () => {
-      const { stdout } = await run('ip', ['-o', 'link'])
-      return !stdout.includes(`${this.network.bridge}h`) && !stdout.includes(`${this.network.bridge}:`)
-    }, { what: 'the end of the network' })
+    // One by one: the kernel takes its time to clean up after a namespace that is gone, and our ends of the cables with it.
+    const { stdout } = await run('ip', ['-o', 'link'])
+    const ours = stdout.match(new RegExp(`(?<=^\\d+: )${this.network.bridge}(?:h[^@:]*)?(?=[@:])`, 'gmu')) ?? []
+    for (const name of ours) await run('ip', ['link', 'del', name])
     rmSync(this.dir, { recursive: true, force: true })
   }
 }
