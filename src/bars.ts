@@ -6,7 +6,7 @@ import type { AcmeProblem } from './core/errors.js'
 import { limitOf } from './core/limits.js'
 import type { Bar } from './core/memory.js'
 import { title } from './core/report.js'
-import type { Order, OrderOutcome } from './core/types.js'
+import type { Identifier, Order, OrderOutcome } from './core/types.js'
 import { expectedMessage } from './validate.js'
 
 /** What a failed order means for others. */
@@ -58,8 +58,8 @@ export class Bars {
 
   /** The CA refused before the first order: what it says of the time is kept. */
   refused(problem: AcmeProblem, order: Order): void {
-    const { scope, untilSeconds } = limitOf(problem, [], this.clock())
-    if (scope === 'account') this.barAccount(problem, order, untilSeconds === undefined ? {} : { notBefore: new Date(this.clock().getTime() + untilSeconds * 1000) })
+    const { limit, notBefore } = this.limitOf(problem, [])
+    if (limit.scope === 'account') this.barAccount(problem, order, notBefore)
   }
 
   /** No order is tried any more, for a reason that has nothing to do with the CA. */
@@ -74,9 +74,7 @@ export class Bars {
    * @param answers asks whether the CA answers at all
    */
   async meet(problem: AcmeProblem, order: Order, stage: 'placing' | 'placed', answers: () => Promise<boolean>): Promise<Met> {
-    const now = this.clock()
-    const limit = limitOf(problem, order.held.subject.identifiers, now)
-    const notBefore = limit.untilSeconds === undefined ? {} : { notBefore: new Date(now.getTime() + limit.untilSeconds * 1000) }
+    const { limit, notBefore } = this.limitOf(problem, order.held.subject.identifiers)
     switch (limit.scope) {
       case 'none': return { blameless: false, subject: false }
       case 'order':
@@ -91,6 +89,13 @@ export class Bars {
         this.barAccount(problem, order, notBefore)
         return { blameless: true, subject: false }
     }
+  }
+
+  /** What the problem bars, and the instant until when it does where the CA says so. */
+  private limitOf(problem: AcmeProblem, identifiers: readonly Identifier[]): { limit: ReturnType<typeof limitOf>; notBefore: { notBefore?: Date } } {
+    const now = this.clock()
+    const limit = limitOf(problem, identifiers, now)
+    return { limit, notBefore: limit.untilSeconds === undefined ? {} : { notBefore: new Date(now.getTime() + limit.untilSeconds * 1000) } }
   }
 
   /** The first message, and the longest wait with its own: an outage may come before the limit that says how long. */

@@ -1,7 +1,7 @@
 /** `lematt check`: configuration, permissions, tools, challenge directory, each finding with its remedy. Changes nothing. */
 import { constants } from 'node:fs'
 import { access, readFile, stat } from 'node:fs/promises'
-import { createServer, isIPv6 } from 'node:net'
+import { isIPv6 } from 'node:net'
 import { dirname, join } from 'node:path'
 import { modeProblem } from './account.js'
 import { checkStoreOf, type Finding } from './checkStore.js'
@@ -9,6 +9,7 @@ import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
 import { cleanLine, count } from './core/text.js'
 import type { Configuration, Mode } from './core/types.js'
+import { checkDropDirectory, listener } from './edge/challenge.js'
 import { readText } from './edge/store.js'
 import { readKey } from './edge/x509.js'
 
@@ -31,7 +32,7 @@ async function findings({ configuration, modes, path, uid, clock }: CheckContext
   const found: Finding[] = [{ level: 'ok', text: `configuration: ${count(subjects.length, 'subject')}, ${count(sections.length, 'section')}` }]
   if (uid === 0) found.push({ level: 'warning', text: 'running as root: lematt needs no root; run it as the owner of the configuration directory (certmaint)' })
   found.push(...await checkAccountKey(settings.accountKey))
-  if (settings.challengeDropDir !== undefined && settings.challengeListen === undefined) found.push(await checkDropDirectory(settings.challengeDropDir))
+  if (settings.challengeDropDir !== undefined && settings.challengeListen === undefined) found.push(await checkDrop(settings.challengeDropDir))
   if (settings.challengeListen !== undefined) found.push(await checkListen(settings.challengeListen))
   if (settings.caBundle !== undefined) found.push(await checkBundle(settings.caBundle))
   if (settings.logFile !== undefined) found.push(await checkLog(settings.logFile))
@@ -69,28 +70,29 @@ async function checkAccountKey(path: string): Promise<Finding[]> {
   }
 }
 
-async function checkDropDirectory(path: string): Promise<Finding> {
-  const found = await stat(path).catch(() => undefined)
-  if (found === undefined) return { level: 'error', text: `challengeDropDir ${path} is missing: make it, owned by the user that runs lematt, and let your web server serve it as /.well-known/acme-challenge/` }
-  if (!found.isDirectory()) return { level: 'error', text: `challengeDropDir ${path} is no directory: name the one that your web server serves as /.well-known/acme-challenge/` }
-  const why = await access(path, constants.W_OK | constants.X_OK).then(() => undefined, (error: unknown) => (error as NodeJS.ErrnoException).code ?? '')
-  if (why === 'EROFS') return { level: 'error', text: `challengeDropDir ${path} is on a file system mounted read-only: remount it, or name another directory` }
-  if (why !== undefined) return { level: 'error', text: `challengeDropDir ${path} is not writable for this user: chown it, or give it an ACL (setfacl -m u:USER:rwx ${path})` }
-  if ((found.mode & 0o005) !== 0o005) return { level: 'warning', text: `challengeDropDir ${path} cannot be read by everybody (mode ${(found.mode & 0o777).toString(8)}): make sure that the web server's user can, or chmod 755 ${path}` }
+async function checkDrop(path: string): Promise<Finding> {
+  try {
+    await checkDropDirectory(path)
+  } catch (error) {
+    if (!(error instanceof OperationalError)) throw error
+    return { level: 'error', text: error.message }
+  }
+  const { mode } = await stat(path)
+  if ((mode & 0o005) !== 0o005) return { level: 'warning', text: `challengeDropDir ${path} cannot be read by everybody (mode ${(mode & 0o777).toString(8)}): make sure that the web server's user can, or chmod 755 ${path}` }
   return { level: 'ok', text: `challengeDropDir ${path} is writable` }
 }
 
 /** Whether we may listen there; a port that is busy now may be ours, while a run is in progress. */
-async function checkListen({ address, port }: { readonly address: string; readonly port: number }): Promise<Finding> {
-  const at = `challengeListen ${isIPv6(address) ? `[${address}]` : address}:${port}`
-  const code = await new Promise<string>(resolve => {
-    const server = createServer().once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
-    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve('')))
-  })
-  if (code === '') return { level: 'ok', text: at }
-  if (code === 'EADDRINUSE') return { level: 'warning', text: `${at}: somebody listens there already: if it is your web server, use challengeDropDir instead` }
-  if (code === 'EACCES') return { level: 'error', text: `${at}: this user may not listen on a port below 1024: let systemd or a redirect of port ${port} lead to a higher one, or use challengeDropDir` }
-  return { level: 'error', text: `${at} cannot be listened on (${code}): name an address of this machine` }
+async function checkListen(at: { readonly address: string; readonly port: number }): Promise<Finding> {
+  try {
+    const held = await listener(at)
+    await held.close()
+    return { level: 'ok', text: `challengeListen ${isIPv6(at.address) ? `[${at.address}]` : at.address}:${at.port}` }
+  } catch (error) {
+    if (!(error instanceof OperationalError)) throw error
+    const busy = (error.cause as NodeJS.ErrnoException).code === 'EADDRINUSE'
+    return { level: busy ? 'warning' : 'error', text: error.message }
+  }
 }
 
 async function checkBundle(path: string): Promise<Finding> {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { OperationalError } from './core/errors.js'
 import { planOrders } from './core/plan.js'
 import { count } from './core/text.js'
-import type { Configuration, Held, Mode } from './core/types.js'
+import type { Configuration, Held, Mode, Order } from './core/types.js'
 import { loadState, lockHolder, storePaths, type StorePaths } from './edge/store.js'
 import { observe } from './observe.js'
 import { standingWarnings } from './run.js'
@@ -26,24 +26,23 @@ export async function checkStoreOf(configuration: Configuration, mode: Mode, now
   const paths = storePaths(configuration.directory, mode)
   const findings: Finding[] = []
   const standing: string[] = []
+  const { state, warnings } = await loadState(paths.state)
   try {
     const inventory = await observe(configuration, mode, paths)
     standing.push(...standingWarnings(configuration, inventory))
-    findings.push({ level: 'ok', text: `store ${mode}: ${count(inventory.length, 'certificate')} configured, ${await dueText(configuration, mode, inventory, paths, now)}` })
+    const orders = planOrders({ configuration, inventory, state, authority: await authorityOf(configuration.settings, mode), now })
+    findings.push({ level: 'ok', text: `store ${mode}: ${count(inventory.length, 'certificate')} configured, ${dueText(orders, mode)}` })
     findings.push(...deniedFiles(inventory, mode))
   } catch (error) {
     if (!(error instanceof OperationalError)) throw error
     findings.push({ level: 'error', text: `store ${mode}: ${error.message}` })
   }
-  const { warnings } = await loadState(paths.state)
   findings.push(...warnings.map(text => ({ level: 'warning' as const, text })))
   findings.push(...await checkDirectories(paths), ...await checkModes(paths.key), ...await checkLock(paths.state, mode))
   return { findings, standing }
 }
 
-async function dueText(configuration: Configuration, mode: Mode, inventory: readonly Held[], paths: StorePaths, now: Date): Promise<string> {
-  const { state } = await loadState(paths.state)
-  const orders = planOrders({ configuration, inventory, state, authority: await authorityOf(configuration.settings, mode), now })
+function dueText(orders: readonly Order[], mode: Mode): string {
   const parked = orders.filter(order => order.parked !== undefined).length
   return `${orders.length} due${parked === 0 ? '' : `, ${parked} of them parked (lematt plan --${mode} says why)`}`
 }

@@ -5,11 +5,12 @@ import { afterDeliveries, afterOrders, pruned } from './core/memory.js'
 import { afterIssuing, planDeliveries, planOrders, wildcardProblem } from './core/plan.js'
 import { ruleWarning } from './core/renewal.js'
 import type { PlanReport, Report } from './core/report.js'
-import type { Configuration, Held, Mode, Receipts, State } from './core/types.js'
+import type { Configuration, Held, Mode } from './core/types.js'
 import { deliver } from './deliver.js'
-import { loadState, makeStore, mend, saveFailures, saveReceipts, storePaths, sweepTokens, syncLinks, takeLock } from './edge/store.js'
+import { loadState, makeStore, mend, storePaths, sweepTokens, syncLinks, takeLock } from './edge/store.js'
 import { belongTogether } from './edge/x509.js'
 import { issue } from './issue.js'
+import { keeper } from './keep.js'
 import { namesAny, narrow, receiptsFor, type Asked } from './narrow.js'
 import { observe } from './observe.js'
 import type { Listener } from './progress.js'
@@ -88,35 +89,6 @@ function stays(before: Held[], failures: string[]): (error: unknown) => Held[] {
     if (!(error instanceof OperationalError)) throw error
     failures.push(error.message)
     return before
-  }
-}
-
-/**
- * Saves the state where it has changed. What cannot be saved is told at the end and done again the next night: no reason to
- * stop this one.
- * @param loaded what stands on the disk; undefined when that is damaged and must be replaced
- */
-function keeper(directory: string, loaded: State | undefined): { receipts: (receipts: Receipts) => Promise<void>; failures: (state: State) => Promise<void>; problems: () => string[] } {
-  const problems = new Set<string>()
-  const failuresOf = ({ orderFailures, deliveryFailures, accountBar }: State): object => ({ orderFailures, deliveryFailures, accountBar })
-  const kept = loaded === undefined
-    ? { receipts: '', failures: '' }
-    : { receipts: JSON.stringify(loaded.receipts), failures: JSON.stringify(failuresOf(loaded)) }
-  const attempt = async (what: keyof typeof kept, value: object, save: () => Promise<void>): Promise<void> => {
-    const text = JSON.stringify(value)
-    if (text === kept[what]) return
-    try {
-      await save()
-      kept[what] = text
-    } catch (error) {
-      if (!(error instanceof OperationalError)) throw error
-      problems.add(error.message)
-    }
-  }
-  return {
-    receipts: receipts => attempt('receipts', receipts, () => saveReceipts(directory, receipts)),
-    failures: state => attempt('failures', failuresOf(state), () => saveFailures(directory, state)),
-    problems: () => [...problems],
   }
 }
 

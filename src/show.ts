@@ -6,7 +6,7 @@ import { deliveryLine, isEventful, orderLine, reportJson, reportText, summary, t
 import { clean } from './core/text.js'
 import type { Log } from './edge/log.js'
 import { coloured, openLive, wantsColour } from './edge/terminal.js'
-import { orderKey } from './core/plan.js'
+import { slotKey } from './core/names.js'
 import type { Listener, Progress } from './progress.js'
 
 export interface ShowOptions {
@@ -80,9 +80,9 @@ function onScreen({ verbose }: ShowOptions, stdout: NodeJS.WriteStream, env: Nod
   const live = openLive(stdout)
   return {
     listen(progress) {
-      if (progress.type === 'order') live.show(orderKey(progress.order.held), `${title(progress.order.held)} ${progress.order.held.keyType}: ${progress.doing}`)
+      if (progress.type === 'order') live.show(slotKey(progress.order.held), `${title(progress.order.held)} ${progress.order.held.keyType}: ${progress.doing}`)
       else if (progress.type === 'delivery') live.show(`[${progress.delivery.section.name}]`, `[${progress.delivery.section.name}] ${progress.doing}`)
-      else if (progress.type === 'ordered') live.hide(orderKey(progress.outcome.order.held))
+      else if (progress.type === 'ordered') live.hide(slotKey(progress.outcome.order.held))
       else if (progress.type === 'delivered') live.hide(`[${progress.outcome.delivery.section.name}]`)
       const isFailure = (progress.type === 'ordered' || progress.type === 'delivered') && progress.outcome.status === 'failed'
       const line = isFailure || progress.type === 'note' || progress.type === 'warning' || verbose ? lineOf(progress, verbose) : undefined

@@ -100,10 +100,10 @@ describe('lematt check', () => {
 
   test('the challenge directory: missing, a file in its place, closed to the web server', async () => {
     settings({ challengeDropDir: at('nowhere') })
-    assert.match(await found(1), new RegExp(`^error: challengeDropDir ${at('nowhere')} is missing: make it, owned by the user that runs lematt, and let your web server serve it`, 'mu'))
+    assert.match(await found(1), new RegExp(`^error: challengeDropDir ${at('nowhere')} does not exist; create it and let the web server serve it`, 'mu'))
     writeFileSync(at('file'), '')
     settings({ challengeDropDir: at('file') })
-    assert.match(await found(1), new RegExp(`^error: challengeDropDir ${at('file')} is no directory`, 'mu'))
+    assert.match(await found(1), new RegExp(`^error: challengeDropDir ${at('file')} is not a directory`, 'mu'))
     settings()
     chmodSync(at('challenges'), 0o700)
     assert.match(await found(0), /^warning: challengeDropDir \S+ cannot be read by everybody \(mode 700\): .*chmod 755/mu)
@@ -201,7 +201,7 @@ uploadCerts: ["no-such-push CERTS", "./conf CERTS"]
     const ran = await found(1, '--json', '--prod')
     const { version, findings } = JSON.parse(ran) as { version: number; findings: { level: string; text: string }[] }
     assert.equal(version, 1)
-    assert.ok(findings.some(f => f.level === 'error' && f.text.startsWith(`challengeDropDir ${at('nowhere')} is missing`)))
+    assert.ok(findings.some(f => f.level === 'error' && f.text.startsWith(`challengeDropDir ${at('nowhere')} does not exist`)))
     const text = (await check('--prod')).stdout.trim().split('\n')
     assert.deepEqual(findings.map(f => `${f.level}: ${f.text}`), text)
   })
@@ -234,10 +234,10 @@ uploadCerts: ["no-such-push CERTS", "./conf CERTS"]
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
     const { port } = server.address() as AddressInfo
     settings({ challengeListen: `127.0.0.1:${port}` })
-    assert.match(await found(0), new RegExp(`^warning: challengeListen 127\\.0\\.0\\.1:${port}: somebody listens there already`, 'mu'))
+    assert.match(await found(0), new RegExp(`^warning: challengeListen 127\\.0\\.0\\.1:${port} is in use by another program`, 'mu'))
     await new Promise(resolve => server.close(resolve))
     assert.match(await found(0), new RegExp(`^ok: challengeListen 127\\.0\\.0\\.1:${port}$`, 'mu'))
     settings({ challengeListen: '192.0.2.1:8402' })
-    assert.match(await found(1), /^error: challengeListen 192\.0\.2\.1:8402 cannot be listened on \(EADDRNOTAVAIL\): name an address of this machine$/mu)
+    assert.match(await found(1), /^error: challengeListen 192\.0\.2\.1:8402 is not an address of this machine; /mu)
   })
 })

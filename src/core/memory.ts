@@ -1,6 +1,7 @@
 /** What a run leaves for the next one: failures with their count, bars of the CA, receipts that still mean something. */
 import { failedAgain } from './backoff.js'
-import { deliverySubject, orderKey, orderSubject } from './plan.js'
+import { slotKey } from './names.js'
+import { deliverySubject, orderSubject } from './plan.js'
 import { receiptId, stepsOf } from './receipts.js'
 import { cleanLine } from './text.js'
 import type { Configuration, DeliveryOutcome, Held, OrderOutcome, State } from './types.js'
@@ -15,7 +16,7 @@ export interface Bar {
 export function afterOrders(state: State, outcomes: readonly OrderOutcome[], bar: Bar | undefined, authority: string, now: Date): State {
   const failures = new Map(Object.entries(state.orderFailures))
   for (const outcome of outcomes) {
-    const key = orderKey(outcome.order.held)
+    const key = slotKey(outcome.order.held)
     if (outcome.status === 'done') failures.delete(key)
     if (outcome.status !== 'failed' || (outcome.blameless === true && outcome.notBefore === undefined)) continue
     const of = orderSubject(outcome.order.held.subject, authority)
@@ -57,7 +58,7 @@ export function pruned(state: State, configuration: Configuration, inventory: re
     (keys.get(section)?.has(key) === true && held.has(id)) || now.getTime() - Date.parse(when) < forgottenMs
   const receipts = filled(Object.entries(state.receipts).map(([section, steps]) => [section, filled(Object.entries(steps).map(([key, prints]) =>
     [key, Object.fromEntries(Object.entries(prints).filter(([id, when]) => matters(section, key, id, when)))]))]))
-  const orderKeys = new Set(inventory.map(orderKey))
+  const orderKeys = new Set(inventory.map(slotKey))
   return {
     ...state,
     receipts,

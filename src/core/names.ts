@@ -1,6 +1,6 @@
 /** Every file name that we write (spec §4). The same as the Python program's, so that its store is ours. */
 import { createHash } from 'node:crypto'
-import type { CertificateFiles, Identifier, KeyType, Mode, Settings, Subject } from './types.js'
+import type { CertificateFiles, Held, Identifier, KeyType, Mode, Settings, Subject } from './types.js'
 
 /** Longest NAME in bytes: with `-cert-combined.TAG.test.pem` it stays below the 255 of a file name. */
 const longestName = 180
@@ -12,6 +12,9 @@ export function subjectName(subject: Subject): string {
   const whole = [primary, ...sortByLabels(others)].map(inFileName).join('_')
   return cut(whole)
 }
+
+/** Under what key an order's failures and a delivery's receipts remember a certificate: its NAME and key type. */
+export const slotKey = ({ name, keyType }: Pick<Held, 'name' | 'keyType'>): string => `${name} ${keyType}`
 
 /** A name over 180 bytes is cut, and told from others that begin alike by the digest of the whole. */
 function cut(whole: string): string {

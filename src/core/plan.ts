@@ -5,6 +5,7 @@
 import { sectionsOf } from './actions.js'
 import { future, parkedUntil, saidUntil } from './backoff.js'
 import { isWildcard } from './identifier.js'
+import { slotKey } from './names.js'
 import { receiptId, stepsOf } from './receipts.js'
 import { deliverable, due } from './renewal.js'
 import type {
@@ -33,9 +34,6 @@ export interface PlanInput {
   readonly now: Date
   readonly narrowing?: Narrowing
 }
-
-/** Under what key an order's failures are remembered. */
-export const orderKey = (held: Held): string => `${held.name} ${held.keyType}`
 
 /** What an order asks for: when it changes, earlier failures say nothing about it. */
 export const orderSubject = (subject: Subject, authority: string): string => `${[...subject.identifiers].sort().join(' ')} at ${authority}`
@@ -83,7 +81,7 @@ function parkedOrder(held: Held, state: State, authority: string, now: Date, nar
   const holds = bar !== undefined && bar.authority === authority && new Date(bar.since) <= now
   const barred = holds ? future(new Date(bar.until), now) : undefined
   if (bar !== undefined && barred !== undefined) return { why: bar.message, until: barred }
-  const failure = state.orderFailures[orderKey(held)]
+  const failure = state.orderFailures[slotKey(held)]
   if (failure === undefined) return undefined
   const of = orderSubject(held.subject, authority)
   const said = failure.of === of ? saidUntil(failure, now) : undefined
@@ -177,7 +175,7 @@ export function afterIssuing(inventory: readonly Held[], orders: readonly Order[
   return inventory.map(held => {
     if (!issued.has(held)) return held
     const facts: Leaf = {
-      keyType: held.keyType, spki: 'to come', fingerprint: `to be issued: ${orderKey(held)}`, identifiers: held.subject.identifiers,
+      keyType: held.keyType, spki: 'to come', fingerprint: `to be issued: ${slotKey(held)}`, identifiers: held.subject.identifiers,
       notBefore: now, notAfter: new Date(now.getTime() + 90 * 86_400_000), issuer: 'to come', serial: 'to come',
     }
     return { ...held, key: { state: 'read', facts }, certificate: { state: 'read', leaf: facts } }

@@ -3,6 +3,7 @@
  * state: what is held minus what receipts say is what is lacking.
  */
 import { createHash } from 'node:crypto'
+import { slotKey } from './names.js'
 import type { DeliveryStep, Held, Receipts, Section } from './types.js'
 
 /**
@@ -12,12 +13,11 @@ import type { DeliveryStep, Held, Receipts, Section } from './types.js'
 export function receiptId(held: Held): string {
   const { certificate, files } = held
   if (certificate.state !== 'read') return ''
-  const id = `${placeOf(held)} ${certificate.leaf.fingerprint}`
+  const id = `${slotKey(held)} ${certificate.leaf.fingerprint}`
   if (files.certificateLinks.length === 0) return id
   return `${id} ${createHash('sha256').update(files.certificateLinks.join('\n')).digest('hex').slice(0, 12)}`
 }
 
-const placeOf = ({ name, keyType }: Held): string => `${name} ${keyType}`
 const placeOfId = (id: string): string => id.split(' ', 2).join(' ')
 
 /** Under what key a step's receipts stand: its kind and its command, and which of several alike it is. */
@@ -44,7 +44,7 @@ export function withReceipts(receipts: Receipts, section: string, key: string, c
   const ofSection = receipts[section] ?? {}
   const added = Object.fromEntries(certificates.map(h => [receiptId(h), now.toISOString()]))
   // What a host was given before in the same place is there no more: should it come back, it must be given again.
-  const places = new Set(certificates.map(placeOf))
+  const places = new Set(certificates.map(slotKey))
   const kept = Object.entries(ofSection[key] ?? {}).filter(([id]) => !places.has(placeOfId(id)))
   return { ...receipts, [section]: { ...ofSection, [key]: { ...Object.fromEntries(kept), ...added } } }
 }

@@ -177,7 +177,7 @@ export interface Failure {
 
 export interface State {
   readonly receipts: Receipts
-  /** By `orderKey` (core/plan.ts). */
+  /** By `slotKey` (core/names.ts). */
   readonly orderFailures: Readonly<Record<string, Failure>>
   /** By section name. */
   readonly deliveryFailures: Readonly<Record<string, Failure>>

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { failedAgain } from '../../src/core/backoff.js'
 import { pruned } from '../../src/core/memory.js'
-import { afterIssuing, deliverySubject, isNarrowedTo, orderKey, orderSubject, planDeliveries, planOrders } from '../../src/core/plan.js'
+import { slotKey } from '../../src/core/names.js'
+import { afterIssuing, deliverySubject, isNarrowedTo, orderSubject, planDeliveries, planOrders } from '../../src/core/plan.js'
 import { receiptId, stepKeys, withReceipts } from '../../src/core/receipts.js'
 import type { Delivery, Held, State } from '../../src/core/types.js'
 import { configuration, held, inDays, now, section, subject } from '../helpers/held.js'
@@ -65,7 +66,7 @@ describe('orders', () => {
     const one = held('a.example', { certificate: missing })
     const failing = (notBefore?: Date): State => {
       const once = failedAgain(undefined, orderSubject(one.subject, authority), 'refused', now)
-      return { ...empty, orderFailures: { [orderKey(one)]: failedAgain(once, orderSubject(one.subject, authority), 'refused', now, notBefore) } }
+      return { ...empty, orderFailures: { [slotKey(one)]: failedAgain(once, orderSubject(one.subject, authority), 'refused', now, notBefore) } }
     }
     const parked = (state: State, only?: string): string | undefined =>
       planOrders({ authority, configuration: of, inventory: [one], state, now, narrowing: only === undefined ? {} : { only: new Set([only]) } })[0]?.parked?.why
@@ -74,7 +75,7 @@ describe('orders', () => {
     assert.equal(parked(failing(inDays(1)), 'a.example'), 'failed 2 times in a row: refused')
     // The same NAME for other names, as a label has it: the record is void.
     const changed = held('', { subject: subject('a.example b.example', 'a.example'), certificate: missing })
-    assert.equal(orderKey(changed), orderKey(one))
+    assert.equal(slotKey(changed), slotKey(one))
     assert.equal(planOrders({ authority, configuration: of, inventory: [changed], state: failing(inDays(1)), now })[0]?.parked, undefined)
   })
 
