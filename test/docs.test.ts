@@ -133,7 +133,7 @@ const held: Held = {
 const leaf: Leaf = { fingerprint: 'f', identifiers: ['example.com'], notBefore: now, notAfter: now, keyType: 'ec', spki: 's', issuer: 'i', serial: '1' }
 const order: Order = { held, reason: 'new', newKey: true, parked: { why: 'failed', until: now } }
 const delivery: Delivery = {
-  section: { name: 'default', prepare: [], uploadCerts: ['true'], uploadKeys: [], update: [], place },
+  section: { name: 'default', prepare: [], uploadCerts: ['true'], uploadKeys: [], update: [], hosts: [], reload: [], verify: [], verifyAddress: {}, place },
   steps: [{ kind: 'uploadCerts', command: 'true', key: 'uploadCerts true', certificates: [held] }], certificates: [held], reason: 'never', parked: { why: 'failed', until: now },
 }
 

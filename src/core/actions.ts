@@ -83,6 +83,10 @@ function readSection(section: IniSection, ini: Ini, problems: Problem[], warning
     uploadCerts: steps('uploadCerts'),
     uploadKeys: steps('uploadKeys'),
     update: steps('update'),
+    hosts: [],
+    reload: [],
+    verify: [],
+    verifyAddress: {},
     ...domains && { domains },
     ...keyTypes && { keyTypes },
   }

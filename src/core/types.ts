@@ -70,10 +70,28 @@ export interface Settings {
   readonly commandTimeoutSeconds: number
   /** Absolute path of the log in JSON lines. */
   readonly logFile?: string
+  /** Absolute path of an ssh_config file that takes the place of `~/.ssh/config` and the system's (`ssh -F`). */
+  readonly sshConfig?: string
+  /** Base URL under which the internet reaches our challenges: where `forward: redirect` sends the CA. No final slash. */
+  readonly challengeUrl?: string
 }
 
 export type UploadKind = 'uploadCerts' | 'uploadKeys'
 export type StepKind = 'prepare' | UploadKind | 'update'
+
+/** A host of `hosts:`, as written: an alias of `~/.ssh/config`, or `user@host`, `host:port`, `user@[v6]:port`. No blanks. */
+export type HostName = string
+
+/** A port that must show the new certificate (`verify:`). */
+export interface VerifyPort {
+  /** As written, in one spelling: `993`, `25/smtp`, `443/ec`. */
+  readonly text: string
+  readonly port: number
+  /** `tls`: TLS from the first byte; the others: STARTTLS (RFC 3207, RFC 3501 §6.2.1, RFC 2595 §4). */
+  readonly protocol: 'tls' | 'smtp' | 'imap' | 'pop3'
+  /** The only key type that the service has; undefined when it has all that the subject has. */
+  readonly keyType?: KeyType
+}
 
 /** A `[name]` of `actions.conf`. Step lists are shell commands, as written. */
 export interface Section {
@@ -84,6 +102,15 @@ export interface Section {
   readonly uploadCerts: readonly string[]
   readonly uploadKeys: readonly string[]
   readonly update: readonly string[]
+  /** Hosts to deliver to over SSH (spec §8), each once, in the order of the file. */
+  readonly hosts: readonly HostName[]
+  /** Services that the hosts reload, by the names that their `receive.conf` knows. */
+  readonly reload: readonly string[]
+  readonly verify: readonly VerifyPort[]
+  /** Where a host's ports are reached from here, when not at its HostName: host → host name or address. */
+  readonly verifyAddress: Readonly<Record<HostName, string>>
+  /** How the hosts bring challenges home. */
+  readonly forward?: 'redirect' | 'tunnel'
   /** Certificate settings that this section overrides for its subjects. */
   readonly keyTypes?: readonly KeyType[]
   readonly place: Place
@@ -217,6 +244,37 @@ export interface Delivery {
   readonly reason: string
   readonly parked?: { readonly why: string; readonly until?: Date }
 }
+
+/** What one host lacks of one section (spec §8): files, reloads, or only a look at its ports. */
+export interface HostDelivery {
+  readonly section: Section
+  readonly host: HostName
+  /** Certificates whose files and links are sent; perhaps none. */
+  readonly send: readonly Held[]
+  /** Services that are reloaded. */
+  readonly reload: readonly string[]
+  /** Ports that must show the certificates afterwards. */
+  readonly verify: readonly VerifyPort[]
+  /** All certificates concerned, each once. */
+  readonly certificates: readonly Held[]
+  readonly reason: string
+  readonly parked?: { readonly why: string; readonly until?: Date }
+}
+
+/** What of a host's delivery has been done; each list in the order of the file. */
+export interface HostDone {
+  /** Files that the host has put in place, links not counted. */
+  readonly files: number
+  readonly reloaded: readonly string[]
+  /** `text` of the ports that were seen to show what they should. */
+  readonly verified: readonly string[]
+}
+
+export type HostOutcome =
+  | { readonly status: 'done'; readonly delivery: HostDelivery; readonly done: HostDone }
+  /** `step`: `connect`, `deliver`, `reload postfix`, `verify 25/smtp`. */
+  | { readonly status: 'failed'; readonly delivery: HostDelivery; readonly done: HostDone; readonly step: string; readonly message: string }
+  | { readonly status: 'parked'; readonly delivery: HostDelivery; readonly message: string }
 
 export type OrderOutcome =
   | { readonly status: 'done'; readonly order: Order; readonly leaf: Leaf }

@@ -41,6 +41,10 @@ test('sections in delivery order: that of the file, [every] last', () => {
     uploadCerts: [],
     uploadKeys: ['a', 'b %F'],
     update: [],
+    hosts: [],
+    reload: [],
+    verify: [],
+    verifyAddress: {},
   })
   assert.equal(parsed.sections[0]?.domains, undefined)
 })

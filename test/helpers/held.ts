@@ -53,7 +53,7 @@ export function held(identifiers = 'a.example', options: HeldOptions = {}): Held
 }
 
 export function section(name: string, steps: Partial<Section> = {}): Section {
-  return { name, prepare: [], uploadCerts: [], uploadKeys: [], update: [], place, ...steps }
+  return { name, prepare: [], uploadCerts: [], uploadKeys: [], update: [], hosts: [], reload: [], verify: [], verifyAddress: {}, place, ...steps }
 }
 
 export function configuration(sections: readonly Section[], changed: Partial<Settings> = {}): Configuration {
