@@ -65,7 +65,7 @@ describe('a disk that fails', { skip: labSkip(), concurrency: false }, () => {
       if (name === 'read-only') {
         const check = await night.lematt(['check', '--test'])
         assert.equal(check.code, 1)
-        assert.match(check.stdout, new RegExp(`^error: challengeDropDir ${directory} is on a file system mounted read-only: remount it`, 'mu'))
+        assert.match(check.stdout, new RegExp(`^error: challengeDropDir ${directory} is on a file system mounted read-only; remount it`, 'mu'))
       }
     }
     assert.equal(asked(night.pebble).challenges, 0)
