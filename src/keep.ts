@@ -17,7 +17,7 @@ export interface Keeper {
  */
 export function keeper(directory: string, loaded: State | undefined): Keeper {
   const problems = new Set<string>()
-  const failuresOf = ({ orderFailures, deliveryFailures, accountBar }: State): object => ({ orderFailures, deliveryFailures, accountBar })
+  const failuresOf = ({ orderFailures, deliveryFailures, hostFailures, accountBar }: State): object => ({ orderFailures, deliveryFailures, hostFailures, accountBar })
   const kept = loaded === undefined
     ? { receipts: '', failures: '' }
     : { receipts: JSON.stringify(loaded.receipts), failures: JSON.stringify(failuresOf(loaded)) }

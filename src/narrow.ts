@@ -1,5 +1,7 @@
 /** What the command line names, found in the configuration: a name that nobody has would look like "nothing is due". */
 import { UsageError } from './core/errors.js'
+import { isWantedAt } from './core/hostPlan.js'
+import { withoutHost } from './core/hostReceipts.js'
 import { parseIdentifier } from './core/identifier.js'
 import { isNarrowedTo, isWanted, type Narrowing } from './core/plan.js'
 import { withoutReceipts } from './core/receipts.js'
@@ -10,7 +12,7 @@ import type { Configuration, Held, Receipts } from './core/types.js'
 export interface Asked {
   readonly only?: readonly string[]
   readonly force?: boolean
-  /** `lematt deliver`: subjects (identifier, label, NAME) and sections; all when there are none. */
+  /** `lematt deliver`: subjects (identifier, label, NAME), sections and hosts; all when there are none. */
   readonly deliver?: { readonly targets: readonly string[]; readonly again: boolean }
 }
 
@@ -25,6 +27,7 @@ export function narrow({ only, force = false, deliver }: Asked, inventory: reado
     const forms = [word, ...(parsed.ok ? [parsed.identifier] : []), word.toLowerCase()]
     return forms.find(form => inventory.some(held => isNarrowedTo(held, new Set([form]))))
   }
+  const isHost = (word: string): boolean => sections.some(section => section.hosts.includes(word))
   const isSection = (word: string): boolean => sections.some(section => section.name === word)
   const found = (words: readonly string[]): ReadonlySet<string> => new Set(words.map(subject).filter(name => name !== undefined))
   if (deliver === undefined) {
@@ -34,8 +37,8 @@ export function narrow({ only, force = false, deliver }: Asked, inventory: reado
   }
   const { targets, again } = deliver
   if (targets.length === 0) return { deliver: { again } }
-  refuse(targets.filter(word => !isSection(word) && subject(word) === undefined), 'deliver', 'neither a section of actions.conf nor a subject in domains has this name')
-  return { deliver: { again, targets: { sections: new Set(targets.filter(isSection)), subjects: found(targets) } } }
+  refuse(targets.filter(word => !isSection(word) && !isHost(word) && subject(word) === undefined), 'deliver', 'neither a section or host of actions.conf nor a subject in domains has this name')
+  return { deliver: { again, targets: { sections: new Set(targets.filter(isSection)), subjects: found(targets), hosts: new Set(targets.filter(isHost)) } } }
 }
 
 function refuse(unknown: readonly string[], where: string, why: string): void {
@@ -45,5 +48,8 @@ function refuse(unknown: readonly string[], where: string, why: string): void {
 /** The receipts without those that `--again` makes void. */
 export function receiptsFor(narrowing: Narrowing, receipts: Receipts, inventory: readonly Held[], { sections }: Configuration): Receipts {
   if (narrowing.deliver?.again !== true) return receipts
-  return sections.reduce((kept, section) => withoutReceipts(kept, section, inventory.filter(held => isWanted(narrowing, section, held))), receipts)
+  return sections.reduce((kept, section) => {
+    const steps = withoutReceipts(kept, section, inventory.filter(held => isWanted(narrowing, section, held)))
+    return section.hosts.reduce((left, host) => withoutHost(left, section, host, inventory.filter(held => isWantedAt(narrowing, section, host, held))), steps)
+  }, receipts)
 }

@@ -1,10 +1,12 @@
 /** What a run leaves for the next one: failures with their count, bars of the CA, receipts that still mean something. */
 import { failedAgain } from './backoff.js'
+import { hostKey, hostSubject } from './hostPlan.js'
+import { keysOfHosts } from './hostReceipts.js'
 import { slotKey } from './names.js'
 import { deliverySubject, orderSubject } from './plan.js'
-import { receiptId, stepsOf } from './receipts.js'
+import { hostOfKey, receiptId, stepsOf } from './receipts.js'
 import { cleanLine } from './text.js'
-import type { Configuration, DeliveryOutcome, Held, OrderOutcome, State } from './types.js'
+import type { Configuration, DeliveryOutcome, Held, HostOutcome, OrderOutcome, State } from './types.js'
 
 /** What the CA said about more than one order: its message, and from when on it may be asked again. */
 export interface Bar {
@@ -44,26 +46,45 @@ export function afterDeliveries(state: State, outcomes: readonly DeliveryOutcome
   return { ...state, deliveryFailures: Object.fromEntries(failures) }
 }
 
+export function afterHosts(state: State, outcomes: readonly HostOutcome[], now: Date): State {
+  const failures = new Map(Object.entries(state.hostFailures))
+  for (const outcome of outcomes) {
+    const key = hostKey(outcome.delivery)
+    if (outcome.status === 'done') failures.delete(key)
+    if (outcome.status !== 'failed') continue
+    failures.set(key, failedAgain(failures.get(key), hostSubject(outcome.delivery), cleanLine(`${outcome.step}: ${outcome.message}`), now))
+  }
+  return { ...state, hostFailures: Object.fromEntries(failures) }
+}
+
 /** Longer than any certificate lives by then: what has been away for so long does not come back. */
 const forgottenMs = 100 * 86_400_000
 
 /**
  * The state without what no longer matters: failures of orders and sections that are gone, and receipts of what is neither
- * held nor was delivered lately. A subject, section or step that is away for a night is not delivered anew when it is back.
+ * held nor was delivered lately. A subject, section or step that is away for a night is not delivered anew when it is back;
+ * a host that leaves a section is forgotten at once, for nobody knows what becomes of it.
  */
 export function pruned(state: State, configuration: Configuration, inventory: readonly Held[], now: Date): State {
   const held = new Set(inventory.map(receiptId))
-  const keys = new Map(configuration.sections.map(section => [section.name, new Set(stepsOf(section).map(s => s.key))]))
+  const keys = new Map(configuration.sections.map(section => [section.name, new Set([...stepsOf(section).map(s => s.key), ...keysOfHosts(section)])]))
+  const hosts = new Map(configuration.sections.map(section => [section.name, new Set(section.hosts)]))
+  const isForgotten = (section: string, key: string): boolean => {
+    const host = hostOfKey(key)
+    return host !== undefined && hosts.get(section)?.has(host) === false
+  }
   const matters = (section: string, key: string, id: string, when: string): boolean =>
     (keys.get(section)?.has(key) === true && held.has(id)) || now.getTime() - Date.parse(when) < forgottenMs
-  const receipts = filled(Object.entries(state.receipts).map(([section, steps]) => [section, filled(Object.entries(steps).map(([key, prints]) =>
+  const receipts = filled(Object.entries(state.receipts).map(([section, steps]) => [section, filled(Object.entries(steps).filter(([key]) => !isForgotten(section, key)).map(([key, prints]) =>
     [key, Object.fromEntries(Object.entries(prints).filter(([id, when]) => matters(section, key, id, when)))]))]))
+  const hostKeys = new Set(configuration.sections.flatMap(section => section.hosts.map(host => hostKey({ section, host }))))
   const orderKeys = new Set(inventory.map(slotKey))
   return {
     ...state,
     receipts,
     orderFailures: Object.fromEntries(Object.entries(state.orderFailures).filter(([key]) => orderKeys.has(key))),
     deliveryFailures: Object.fromEntries(Object.entries(state.deliveryFailures).filter(([name]) => keys.has(name))),
+    hostFailures: Object.fromEntries(Object.entries(state.hostFailures).filter(([key]) => hostKeys.has(key))),
   }
 }
 

@@ -6,7 +6,7 @@ import { sectionsOf } from './actions.js'
 import { future, parkedUntil, saidUntil } from './backoff.js'
 import { isWildcard } from './identifier.js'
 import { slotKey } from './names.js'
-import { receiptId, stepsOf } from './receipts.js'
+import { hostOfKey, receiptId, stepsOf } from './receipts.js'
 import { deliverable, due } from './renewal.js'
 import type {
   Configuration, Delivery, DeliveryStep, Failure, Held, Identifier, Leaf, Order, Receipts, Section, State, Subject, UploadKind,
@@ -18,8 +18,8 @@ export interface Narrowing {
   readonly force?: boolean
   /** `lematt deliver`: no orders; what is named is delivered now, whatever failed lately. */
   readonly deliver?: {
-    /** These sections whole, and these subjects (as `only` names them) in all their sections; everything when undefined. */
-    readonly targets?: { readonly sections: ReadonlySet<string>; readonly subjects: ReadonlySet<string> }
+    /** These sections whole, these subjects (as `only` names them) in all their sections, these hosts; all when undefined. */
+    readonly targets?: { readonly sections: ReadonlySet<string>; readonly subjects: ReadonlySet<string>; readonly hosts: ReadonlySet<string> }
     /** Also what was delivered before. */
     readonly again: boolean
   }
@@ -95,7 +95,7 @@ function parkedOrder(held: Held, state: State, authority: string, now: Date, nar
 export const wildcardProblem = (wildcard: Identifier): string =>
   `${wildcard} needs a DNS challenge (dns-01), which lematt does not answer yet; take it out of domains, or write its names one by one`
 
-const times = (n: number): string => (n === 1 ? 'once' : `${n} times in a row`)
+export const times = (n: number): string => (n === 1 ? 'once' : `${n} times in a row`)
 
 // ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +127,8 @@ export function planDeliveries({ configuration, inventory, state, now, narrowing
   return deliveries
 }
 
-function membersOf(sections: readonly Section[], held: readonly Held[]): Map<Section, Held[]> {
+/** The certificates that belong to each section. */
+export function membersOf(sections: readonly Section[], held: readonly Held[]): Map<Section, Held[]> {
   const members = new Map<Section, Held[]>(sections.map(section => [section, []]))
   const routed = new Map<Subject, Section[]>()
   for (const h of held) {
@@ -155,9 +156,9 @@ function lackingSteps(section: Section, mine: readonly Held[], receipts: Receipt
 }
 
 function deliveryReason(section: Section, steps: readonly DeliveryStep[], receipts: Receipts, failure: Failure | undefined): string {
-  if (failure !== undefined) return `failed last time (${failure.last.slice(0, 16).replace('T', ' ')} UTC): ${failure.message}`
-  const known = receipts[section.name]
-  if (known === undefined) return 'never delivered to this section'
+  if (failure !== undefined) return saidOfFailure(failure)
+  const known = Object.fromEntries(Object.entries(receipts[section.name] ?? {}).filter(([key]) => hostOfKey(key) === undefined))
+  if (Object.keys(known).length === 0) return 'never delivered to this section'
   const seen = new Set(Object.values(known).flatMap(fingerprints => Object.keys(fingerprints)))
   const certificates = new Set(steps.flatMap(s => s.certificates))
   const fresh = [...certificates].filter(h => !seen.has(receiptId(h))).length
@@ -165,6 +166,9 @@ function deliveryReason(section: Section, steps: readonly DeliveryStep[], receip
   const added = steps.filter(s => known[s.key] === undefined)
   return added.length > 0 ? `step added: ${added.map(s => s.command).join('; ')}` : 'an earlier delivery was not finished'
 }
+
+/** What went wrong the last time, as the reason for trying again. */
+export const saidOfFailure = ({ last, message }: Failure): string => `failed last time (${last.slice(0, 16).replace('T', ' ')} UTC): ${message}`
 
 /**
  * The inventory as it would be if every order that is not parked succeeded: for the deliveries of a dry run. The

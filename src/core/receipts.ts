@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { slotKey } from './names.js'
-import type { DeliveryStep, Held, Receipts, Section } from './types.js'
+import type { DeliveryStep, Held, HostName, Receipts, Section } from './types.js'
 
 /**
  * Under what a certificate's receipts stand: its place (NAME and key type), its fingerprint, and the links it comes with. A name that moves to another
@@ -29,6 +29,9 @@ export function stepKeys(kind: DeliveryStep['kind'], commands: readonly string[]
     return n === 1 ? `${kind} ${command}` : `${kind}#${n} ${command}`
   })
 }
+
+/** The host that receipts under this key are of; undefined for those of a step. */
+export const hostOfKey = (key: string): HostName | undefined => /^(?:host|reload|verify) (\S+)/u.exec(key)?.[1]
 
 /** A section's steps in the order in which they run, each with the key of its receipts. */
 export function stepsOf(section: Section): { kind: DeliveryStep['kind']; command: string; key: string }[] {
@@ -65,11 +68,13 @@ export function withoutUpdates(receipts: Receipts, section: Section, certificate
   return { ...receipts, [section.name]: Object.fromEntries(kept) }
 }
 
-/** The receipts without any for these certificates in this section: they are delivered there again. */
+/** The receipts of a section's steps without those for these certificates: the steps are run for them again. */
 export function withoutReceipts(receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts {
   const ofSection = receipts[section.name]
   if (ofSection === undefined) return receipts
   const gone = new Set(certificates.map(receiptId))
-  const steps = Object.entries(ofSection).map(([key, ids]) => [key, Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id)))] as const)
+  const steps = Object.entries(ofSection).map(([key, ids]) => [
+    key, hostOfKey(key) === undefined ? Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id))) : ids,
+  ] as const)
   return { ...receipts, [section.name]: Object.fromEntries(steps) }
 }

@@ -187,7 +187,7 @@ export interface CertificateFiles {
 // ---------------------------------------------------------------------------------------------------
 // State: what earlier nights left for this one (spec §4, `state/`).
 
-/** Receipts: section name → step identity → certificate fingerprint → when (ISO 8601). */
+/** Receipts: section name → step identity (of a host: core/hostReceipts.ts) → certificate fingerprint → when (ISO 8601). */
 export type Receipts = Readonly<Record<string, Readonly<Record<string, Readonly<Record<string, string>>>>>>
 
 /** What went wrong last time with one order or section, and how often in a row. */
@@ -208,6 +208,8 @@ export interface State {
   readonly orderFailures: Readonly<Record<string, Failure>>
   /** By section name. */
   readonly deliveryFailures: Readonly<Record<string, Failure>>
+  /** By `hostKey` (core/hostPlan.ts): one host of one section. */
+  readonly hostFailures: Readonly<Record<string, Failure>>
   /** The CA bars the whole account: no new order before `until`. Said at `since` by and to `authority`. */
   readonly accountBar?: { readonly until: string; readonly message: string; readonly since: string; readonly authority: string }
 }

@@ -9,7 +9,7 @@ import type { Delivery, Held, State } from '../../src/core/types.js'
 import { configuration, held, inDays, now, section, subject } from '../helpers/held.js'
 
 const authority = 'https://ca.example/directory (an account)'
-const empty: State = { receipts: {}, orderFailures: {}, deliveryFailures: {} }
+const empty: State = { receipts: {}, orderFailures: {}, deliveryFailures: {}, hostFailures: {} }
 const missing: Held['certificate'] = { state: 'missing' }
 const names = (deliveries: readonly Delivery[]): [string, string[]][] =>
   deliveries.map(d => [d.section.name, d.certificates.map(h => `${h.name} ${h.keyType}`)])
@@ -176,7 +176,7 @@ test('pruned: failures of what is gone go; receipts of what is gone stay for as 
       mail: { 'update reload': { x: long } }, web: { 'update reload': { x: lately } },
     },
     orderFailures: { 'a.example ec': failure, 'gone.example ec': failure },
-    deliveryFailures: { default: failure, mail: failure },
+    deliveryFailures: { default: failure, mail: failure }, hostFailures: {},
     accountBar: { until: inDays(1).toISOString(), message: 'barred', since: now.toISOString(), authority },
   }
   assert.deepEqual(pruned(state, of, [kept], now), {
@@ -184,7 +184,7 @@ test('pruned: failures of what is gone go; receipts of what is gone stay for as 
       default: { 'update reload': { [receiptId(kept)]: long, away: lately }, 'update old': { y: lately } },
       web: { 'update reload': { x: lately } },
     },
-    orderFailures: { 'a.example ec': failure }, deliveryFailures: { default: failure }, accountBar: state.accountBar,
+    orderFailures: { 'a.example ec': failure }, deliveryFailures: { default: failure }, accountBar: state.accountBar, hostFailures: {},
   })
 })
 

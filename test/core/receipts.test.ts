@@ -16,7 +16,7 @@ class World {
   /** One night: runs what is lacking. `fate` says what becomes of each command: undefined is success. */
   night(fate: (command: string) => 'fails' | 'dies before' | 'dies after' | undefined = () => undefined): string[] {
     const [delivery] = planDeliveries({
-      configuration: configuration([this.section]), inventory: this.inventory, state: { receipts: this.receipts, orderFailures: {}, deliveryFailures: {} }, now,
+      configuration: configuration([this.section]), inventory: this.inventory, state: { receipts: this.receipts, orderFailures: {}, deliveryFailures: {}, hostFailures: {} }, now,
     })
     const ran: string[] = []
     for (const step of delivery?.steps ?? []) {

@@ -10,12 +10,13 @@ import { loadState, saveFailures, saveReceipts } from '../../src/edge/store.js'
 import { configuration, held, now, section } from '../helpers/held.js'
 import { hidden, modeOf, temporaryStore } from '../helpers/store.js'
 
-const empty: State = { receipts: {}, orderFailures: {}, deliveryFailures: {} }
+const empty: State = { receipts: {}, orderFailures: {}, deliveryFailures: {}, hostFailures: {} }
 const failure = { count: 2, last: now.toISOString(), message: 'refused', of: 'a.example', notBefore: now.toISOString() }
 const full: State = {
   receipts: { default: { 'update reload': { abc: now.toISOString() } } },
   orderFailures: { 'a.example ec': failure },
   deliveryFailures: { default: failure },
+  hostFailures: { 'mx1 mail': failure },
   accountBar: { until: now.toISOString(), message: 'too many', since: now.toISOString(), authority: 'a CA' },
 }
 

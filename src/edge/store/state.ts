@@ -18,14 +18,14 @@ export async function loadState(directory: string): Promise<{ state: State; warn
   const warnings: string[] = []
   const receipts = await readJson(join(directory, receiptsFile), isReceipts, 'every certificate is delivered again', warnings)
   const failures = await readJson(join(directory, failuresFile), isFailures, 'earlier failures are forgotten', warnings)
-  return { state: { receipts: receipts ?? {}, ...(failures ?? { orderFailures: {}, deliveryFailures: {} }) }, warnings }
+  return { state: { receipts: receipts ?? {}, orderFailures: {}, deliveryFailures: {}, hostFailures: {}, ...failures }, warnings }
 }
 
 export const saveReceipts = (directory: string, receipts: Receipts): Promise<void> =>
   writeAtomically(join(directory, receiptsFile), serialise(receipts), 0o644)
 
-export const saveFailures = (directory: string, { orderFailures, deliveryFailures, accountBar }: Failures): Promise<void> =>
-  writeAtomically(join(directory, failuresFile), serialise({ orderFailures, deliveryFailures, ...(accountBar === undefined ? {} : { accountBar }) }), 0o644)
+export const saveFailures = (directory: string, { orderFailures, deliveryFailures, hostFailures, accountBar }: Failures): Promise<void> =>
+  writeAtomically(join(directory, failuresFile), serialise({ orderFailures, deliveryFailures, hostFailures, ...(accountBar === undefined ? {} : { accountBar }) }), 0o644)
 
 const serialise = (data: unknown): string => `${JSON.stringify({ version, data }, null, 1)}\n`
 
@@ -56,6 +56,8 @@ const isFailure = (value: unknown): value is Failure =>
 
 const isFailures = (value: unknown): value is Failures =>
   isRecord(value) && isRecordOf(value['orderFailures'], isFailure) && isRecordOf(value['deliveryFailures'], isFailure)
+  // Files written before there were hosts have none.
+  && (value['hostFailures'] === undefined || isRecordOf(value['hostFailures'], isFailure))
   && (value['accountBar'] === undefined || isBar(value['accountBar']))
 
 const isBar = (value: unknown): value is State['accountBar'] => isRecordOf(value, isString) && ['until', 'message', 'since', 'authority'].every(key => key in value)
