@@ -5,9 +5,10 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { duplexPair } from 'node:stream'
 import { describe, test, type TestContext } from 'node:test'
 import { OperationalError } from '../../src/core/errors.js'
-import { dropDirectory, listener } from '../../src/edge/challenge.js'
+import { allOf, answerer, dropDirectory, listener } from '../../src/edge/challenge.js'
 import { until } from '../helpers/until.js'
 
 describe('challengeDropDir', () => {
@@ -249,5 +250,73 @@ describe('challengeListen', () => {
       error instanceof OperationalError && /challengeListen 127\.0\.0\.1:\d+ is in use by another/u.test(error.message))
     await assert.rejects(listener({ address: '192.0.2.1', port: 8080 }), (error) =>
       error instanceof OperationalError && /192\.0\.2\.1:8080 is not an address of this machine/u.test(error.message))
+  })
+})
+
+describe('answers on connections that others have accepted, as those of a tunnel', () => {
+  const path = '/.well-known/acme-challenge/'
+  /** What came back until the end of the connection. */
+  function ask(answers: ReturnType<typeof answerer>, request: string): Promise<string> {
+    const [ours, theirs] = duplexPair()
+    answers.accept(ours)
+    theirs.write(request)
+    let got = ''
+    return new Promise((resolve) => {
+      theirs.setEncoding('utf8').on('data', (part: string) => { got += part }).on('error', () => undefined)
+      theirs.on('end', () => theirs.destroy()).on('close', () => resolve(got))
+      // Node 20 does not tell the other side.
+      ours.on('close', () => theirs.destroy())
+    })
+  }
+  const noWarning = (message: string) => assert.equal(message, undefined)
+  const get = (url: string) => `GET ${url} HTTP/1.0\r\nHost: a.example\r\n\r\n`
+
+  test('the presented token, nothing else, and nothing after close', async (t) => {
+    const answers = answerer()
+    t.after(() => answers.close())
+    await answers.present('T', 'T.thumb')
+    const all = await Promise.all(Array.from({ length: 50 }, () => ask(answers, get(`${path}T`))))
+    for (const one of all) assert.match(one, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nT\.thumb$/u)
+    assert.match(await ask(answers, get('/')), /^HTTP\/1\.1 404 /u)
+    assert.match(await ask(answers, 'no HTTP at all\r\n\r\n'), /^HTTP\/1\.1 400 /u)
+    assert.doesNotMatch(await ask(answers, `CONNECT ${path}T HTTP/1.1\r\nHost: a.example\r\n\r\n`), /thumb/u)
+    await answers.cleanUp('T')
+    assert.match(await ask(answers, get(`${path}T`)), /^HTTP\/1\.1 404 /u)
+    await answers.present('T', 'T.thumb')
+    const idle = ask(answers, 'GET /')
+    await answers.close()
+    assert.equal(await idle, '')
+    assert.equal(await ask(answers, get(`${path}T`)), '', 'closed is closed')
+  })
+
+  test('a connection that breaks off takes nobody with it', async (t) => {
+    const answers = answerer()
+    t.after(() => answers.close())
+    const [ours] = duplexPair()
+    answers.accept(ours)
+    ours.destroy(new Error('the connection was lost'))
+    assert.match(await ask(answers, get('/')), /^HTTP\/1\.1 404 /u)
+  })
+
+  test('all of several ways: presented in each, and in none when one of them cannot', async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'lematt-all-'))
+    t.after(() => rm(directory, { recursive: true, force: true }))
+    const answers = answerer()
+    const both = allOf(answers, dropDirectory(directory, noWarning))
+    await both.present('T', 'T.thumb')
+    assert.deepEqual(readdirSync(directory), ['T'])
+    assert.match(await ask(answers, get(`${path}T`)), /T\.thumb$/u)
+    await both.cleanUp('T')
+    assert.deepEqual(readdirSync(directory), [])
+    assert.match(await ask(answers, get(`${path}T`)), /^HTTP\/1\.1 404 /u)
+
+    const one = allOf(answers, dropDirectory(join(directory, 'none'), noWarning))
+    await assert.rejects(one.present('U', 'U.thumb'), OperationalError)
+    assert.match(await ask(answers, get(`${path}U`)), /^HTTP\/1\.1 404 /u)
+
+    await both.present('V', 'V.thumb')
+    await both.close()
+    assert.deepEqual(readdirSync(directory), [])
+    assert.equal(await ask(answers, get(`${path}V`)), '')
   })
 })

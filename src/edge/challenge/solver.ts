@@ -1,4 +1,4 @@
-/** What both ways to answer challenges have in common. */
+/** What all ways to answer challenges have in common. */
 import { isToken } from '../../core/acmeMessages.js'
 
 /**
@@ -9,12 +9,36 @@ import { isToken } from '../../core/acmeMessages.js'
  */
 export interface Solver {
   /** Throws `OperationalError` with the remedy when it cannot. */
-  present(token: string, keyAuthorization: string): Promise<void>
-  cleanUp(token: string): Promise<void>
-  close(): Promise<void>
+  readonly present: (token: string, keyAuthorization: string) => Promise<void>
+  readonly cleanUp: (token: string) => Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /** Tokens become file names: what has not passed core/acmeMessages.ts is a bug. */
 export function requireToken(token: string): void {
   if (!isToken(token)) throw new TypeError('a challenge token is not base64url')
+}
+
+/** Presents in each of these ways, in their order. When one cannot, the token is taken from those before it. */
+export function allOf(...solvers: readonly Solver[]): Solver {
+  return {
+    async present(token, keyAuthorization) {
+      const presented: Solver[] = []
+      try {
+        for (const solver of solvers) {
+          await solver.present(token, keyAuthorization)
+          presented.push(solver)
+        }
+      } catch (error) {
+        await Promise.all(presented.map(solver => solver.cleanUp(token)))
+        throw error
+      }
+    },
+    async cleanUp(token) {
+      await Promise.all(solvers.map(solver => solver.cleanUp(token)))
+    },
+    async close() {
+      await Promise.all(solvers.map(solver => solver.close()))
+    },
+  }
 }
