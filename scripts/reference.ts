@@ -89,6 +89,20 @@ Commands run by \`/bin/sh -c\` in the working directory of the run, with standar
 \`LEMATT_MODE\` (\`test\` or \`prod\`) and \`LEMATT_SECTION\` added to the environment. What is substituted is quoted
 for the shell. The commands of a section run in order and stop at the first that fails; what has not worked is done in
 the next run, without a new certificate. An empty command is left out with a warning.
+
+A section with \`hosts:\` delivers over SSH to hosts that were enrolled, and then runs its commands, if it has any.
+\`reload\`, \`verify\`, \`verifyAddress\` and \`forward\` say what these hosts do; without \`hosts\` they are an error,
+unless they come from \`[DEFAULT]\` and are meant for other sections.
+
+\`\`\`
+[mail]
+domains: mail.example.com dev.example.com
+hosts: mx1 mx2
+reload: postfix dovecot
+verify: 993 465 25/smtp
+verifyAddress: mx1=10.0.0.25
+forward: redirect
+\`\`\`
 `
 
 /** The whole text of docs/configuration.md. */

@@ -1,11 +1,12 @@
 /** actions.conf → sections (spec §3.3). Who is served by which section: routing.ts. */
 import { type Fields, parseKeyTypes, readFields } from './fields.js'
+import { type HostPlaces, readHostWords } from './hostWords.js'
 import { coveredBy, parseIdentifier, quote } from './identifier.js'
 import { entriesOf, type Ini, type IniSection, parseIni } from './ini.js'
 import { nearest, type SectionKey, sectionKeys } from './keys.js'
 import { sectionsOf } from './routing.js'
 import type { Identifier, Problem, Section, StepKind, Subject } from './types.js'
-import { bad, parseStringList, type Parsed, type Value, wordsOf } from './values.js'
+import { bad, parseStringList, type Parsed, unpercent, type Value, wordsOf } from './values.js'
 
 export { identifiersRoutedTo, keyTypesOf, sectionsOf } from './routing.js'
 
@@ -14,6 +15,8 @@ export interface ParsedActions {
   readonly sections: readonly Section[]
   readonly problems: readonly Problem[]
   readonly warnings: readonly Problem[]
+  /** By section: what is to be held against the other two files (hostRules.ts). */
+  readonly hostPlaces: ReadonlyMap<Section, HostPlaces>
 }
 
 /**
@@ -24,7 +27,13 @@ export function parseActions(text: string, file: string, subjects?: readonly Sub
   const ini = parseIni(text, file)
   const problems: Problem[] = []
   const warnings: Problem[] = []
-  const inFileOrder = ini.sections.map((section) => readSection(section, ini, problems, warnings))
+  const hostPlaces = new Map<Section, HostPlaces>()
+  const allHosts = hostsOf(ini)
+  const inFileOrder = ini.sections.map((section) => {
+    const read = readSection(section, ini, allHosts, problems, warnings)
+    hostPlaces.set(read.section, read.places)
+    return read.section
+  })
   const isEvery = (section: Section): boolean => section.name === 'every'
   const sections = [...inFileOrder.filter((section) => !isEvery(section)), ...inFileOrder.filter(isEvery)]
 
@@ -37,10 +46,24 @@ export function parseActions(text: string, file: string, subjects?: readonly Sub
     sections,
     problems: [...ini.problems, ...problems, ...disagreements(sections, subjects ?? [])],
     warnings: [...warnings, ...subjects ? unknownEntries(ini, subjects) : []],
+    hostPlaces,
   }
 }
 
-function readSection(section: IniSection, ini: Ini, problems: Problem[], warnings: Problem[]): Section {
+// Every word of every hosts:, so that [DEFAULT] can speak of hosts that only some sections have.
+function hostsOf(ini: Ini): ReadonlySet<string> {
+  const entries = [ini.defaults, ...ini.sections.map((section) => section.entries)].map((each) => each.get('hosts'))
+  return new Set(entries.flatMap((entry) => entry ? wordsOf(unpercent(entry).value).map(({ word }) => word) : []))
+}
+
+interface ReadSection {
+  readonly section: Section
+  readonly places: HostPlaces
+}
+
+function readSection(
+  section: IniSection, ini: Ini, allHosts: ReadonlySet<string>, problems: Problem[], warnings: Problem[],
+): ReadSection {
   const { name, place } = section
   const all = entriesOf(section, ini)
   const fields = readFields<SectionKey>(all, sectionKeys)
@@ -76,6 +99,13 @@ function readSection(section: IniSection, ini: Ini, problems: Problem[], warning
     if (value && list.some(isBlank)) warnings.push({ place: value.placeAt(0), message })
     return list.filter((command) => !isBlank(command))
   }
+  const { words, places } = readHostWords({
+    section: name, fields, keyTypes, allHosts,
+    given: (key) => all.has(key.toLowerCase()),
+    own: (key) => section.entries.has(key.toLowerCase()),
+    complain: (each) => problems.push(each),
+    warn: (each) => warnings.push(each),
+  })
   const result: Section = {
     name,
     place,
@@ -83,15 +113,12 @@ function readSection(section: IniSection, ini: Ini, problems: Problem[], warning
     uploadCerts: steps('uploadCerts'),
     uploadKeys: steps('uploadKeys'),
     update: steps('update'),
-    hosts: [],
-    reload: [],
-    verify: [],
-    verifyAddress: {},
+    ...words,
     ...domains && { domains },
     ...keyTypes && { keyTypes },
   }
   for (const each of fields.problems) problems.push(each)
-  return result
+  return { section: result, places }
 }
 
 const isBlank = (command: string): boolean => command.trim() === ''

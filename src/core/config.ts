@@ -2,6 +2,7 @@
 import { parseActions } from './actions.js'
 import { parseDomains } from './domains.js'
 import { formatProblem } from './errors.js'
+import { hostProblems } from './hostRules.js'
 import { subjectName } from './names.js'
 import { parseSettings } from './settings.js'
 import { cleanLine, count } from './text.js'
@@ -41,7 +42,8 @@ export function assemble(texts: Texts, context: Context): Assembled {
     : parseDomains(texts.domains.text, texts.domains.file, subjectName)
   const actions = texts.actions.text === undefined ? undefined
     : parseActions(texts.actions.text, texts.actions.file, domains?.subjects)
-  const files = [settings, domains, actions]
+  const rules = actions && settings ? hostProblems(actions, settings, domains?.subjects) : []
+  const files = [settings, domains, actions && { ...actions, problems: [...actions.problems, ...rules] }]
   const problems = files.flatMap((each) => tidy(each?.problems ?? []))
   const warnings = files.flatMap((each) => tidy(each?.warnings ?? []))
   if (problems.length > 0 || !settings?.settings || !domains || !actions) return { problems, warnings }

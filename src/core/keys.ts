@@ -112,6 +112,17 @@ export const configKeys = [
     name: 'logFile', form: 'file', fallback: 'unset',
     meaning: 'Where to write the log, one JSON object per line.',
   },
+  {
+    name: 'sshConfig', form: 'file', fallback: 'unset: `~/.ssh/config` and that of the system',
+    meaning: 'The ssh configuration that says how the hosts of `hosts:` are reached, in place of the usual ones (as '
+      + '`ssh -F` does).',
+  },
+  {
+    name: 'challengeUrl', form: 'http or https URL', fallback: 'unset; required with `forward: redirect`',
+    meaning: 'Where the internet reaches this central host: the CA is sent from a host with `forward: redirect` to this '
+      + 'URL followed by `/.well-known/acme-challenge/`. CAs follow to port 80 and 443 only, so no other port can '
+      + 'stand in it, and no user or query.',
+  },
 ] as const satisfies readonly Key[]
 
 /** Sections of actions.conf. */
@@ -141,6 +152,36 @@ export const sectionKeys = [
     name: 'update', form: 'list of commands', fallback: 'none',
     meaning: 'Then, once per section. `DOMAINS_CN` becomes the first names, `DOMAINS_ALL` all names of the '
       + 'certificates concerned, separated by blanks and sorted.',
+  },
+  {
+    name: 'hosts', form: 'hosts', fallback: 'none',
+    meaning: 'Enrolled hosts that get the keys and certificates of this section over SSH, before its commands run: aliases '
+      + 'of `~/.ssh/config`, or `user@host:port`, separated by blanks. Each host puts all files in place or none, and '
+      + 'puts the old ones back when a reload fails. What a host could not take is delivered in the next run.',
+  },
+  {
+    name: 'reload', form: 'names of services', fallback: 'none',
+    meaning: 'What the hosts reload when they have got something, in this order: names that `receive.conf` on the host '
+      + 'gives to its commands. One that is added here is reloaded in the next run, without files being sent.',
+  },
+  {
+    name: 'verify', form: 'ports', fallback: 'none',
+    meaning: 'Ports of each host that must show the new certificate afterwards, as in `993 25/smtp 443/ec`: a delivery '
+      + 'is done when they do. `/smtp`, `/imap` and `/pop3` begin with STARTTLS, the others with TLS. Each key type '
+      + 'is asked for; `/rsa` or `/ec` says that the service has only that one. Every run looks at them, and what has '
+      + 'drifted is delivered again.',
+  },
+  {
+    name: 'verifyAddress', form: '`HOST=ADDRESS` words, or one address', fallback: 'where ssh finds the host',
+    meaning: 'Where the ports of `verify` are reached from here, when that is not where ssh connects to: a host name or '
+      + 'an address for each host that needs one. A section with one host can have the address alone.',
+  },
+  {
+    name: 'forward', form: '`redirect` or `tunnel`', fallback: 'none',
+    meaning: 'How the hosts help to validate the identifiers that come to this section. `redirect`: a forwarder runs on '
+      + 'port 80 of each host meanwhile, and sends the CA to `challengeUrl`. `tunnel`: for a central host that the '
+      + 'internet cannot reach; the web server of the host passes `/.well-known/acme-challenge/` to its port '
+      + '127.0.0.1:8402, and lematt answers through its connection.',
   },
   {
     name: 'keyTypes', form: '`rsa`, `ec` or both', fallback: 'that of `lematt.conf`',

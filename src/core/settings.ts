@@ -13,6 +13,8 @@ export interface ParsedSettings {
   readonly settings?: Settings
   readonly problems: readonly Problem[]
   readonly warnings: readonly Problem[]
+  /** Whether the file has the key, right or wrong. */
+  readonly has: (key: ConfigKey) => boolean
 }
 
 const curves = new Map(
@@ -36,18 +38,19 @@ export function parseSettings(text: string, file: string, workingDirectory: stri
     const other = ini.sections.find(({ name }) => nearest(name, ['config']) !== undefined)
     const place = other?.place ?? { file, line: 1, column: 1 }
     const message = 'the section [config] is missing; put "[config]" above the settings'
-    return { problems: [...ini.problems, { place, message }], warnings }
+    return { problems: [...ini.problems, { place, message }], warnings, has: () => true }
   }
 
-  const { get, take, problems } = readFields<ConfigKey>(entriesOf(section, ini), configKeys)
+  const entries = entriesOf(section, ini)
+  const has = (key: ConfigKey): boolean => entries.has(key.toLowerCase())
+  const { get, take, problems } = readFields<ConfigKey>(entries, configKeys)
   const read = <T>(name: ConfigKey, parse: (value: Value) => Parsed<T>): T | undefined => {
     const value = get(name)
     return value && take(parse(value))
   }
   const missing: Problem[] = []
   const need = (name: ConfigKey, what: string): void => {
-    const there = ini.defaults.has(name.toLowerCase()) || section.entries.has(name.toLowerCase())
-    if (!there) missing.push({ place: section.place, message: `${name} is missing; ${what}` })
+    if (!has(name)) missing.push({ place: section.place, message: `${name} is missing; ${what}` })
   }
 
   const path = (value: Value): Parsed<string> => parsePath(value, workingDirectory)
@@ -75,6 +78,8 @@ export function parseSettings(text: string, file: string, workingDirectory: stri
   const commandTimeoutSeconds = read('commandTimeout', (value) => parseNumber(value, 1, 86_400)) ?? 300
   const challengeCheck = read('challengeCheck', parseBoolean) ?? true
   const logFile = read('logFile', path)
+  const sshConfig = read('sshConfig', path)
+  const challengeUrl = read('challengeUrl', parseChallengeUrl)
 
   const placeOf = (name: ConfigKey): Place => get(name)?.placeAt(0) ?? section.place
   if (rsaTag === curveTag) {
@@ -91,17 +96,19 @@ export function parseSettings(text: string, file: string, workingDirectory: stri
   }
 
   const all = [...ini.problems, ...problems, ...missing]
-  if (all.length > 0 || accountKey === undefined) return { problems: all, warnings }
+  if (all.length > 0 || accountKey === undefined) return { problems: all, warnings, has }
   const settings: Settings = {
     ...challengeDropDir !== undefined && { challengeDropDir },
     ...challengeListen && { challengeListen },
     ...reauthorizeDays !== undefined && { reauthorizeDays },
     ...caBundle !== undefined && { caBundle },
     ...logFile !== undefined && { logFile },
+    ...sshConfig !== undefined && { sshConfig },
+    ...challengeUrl !== undefined && { challengeUrl },
     challengeCheck, accountKey, generateNewCertsAfterDays, alwaysGenerateNewKeys, keyBitsRSA, curve, rsaTag, curveTag,
     keyTypes, prodDirectory, testDirectory, contact, parallel, commandTimeoutSeconds,
   }
-  return { settings, problems: [], warnings }
+  return { settings, problems: [], warnings, has }
 }
 
 // Let's Encrypt: 5 certificates for the same set of names in 7 days, and each key type takes one.
@@ -146,6 +153,22 @@ function parseDirectory(value: Value): Parsed<string> {
     return bad(value, 'a user, a password or a # has no place in the URL of a directory')
   }
   return { ok: true, value: url.href }
+}
+
+// The rules of the forwarder (parseBaseUrl in forwarder/leforward.cts), which is what gets it; and the path is such that no
+// shell on the way could read it as anything else. Without a final slash.
+function parseChallengeUrl(value: Value): Parsed<string> {
+  const { text } = value
+  const refuse = (why: string): Parsed<string> => bad(value, `${quote(text)} ${why}; write one like http://central.example.com`)
+  if (!/^https?:\/\//iu.test(text)) return refuse('does not begin with http:// or https://')
+  if (/[?#]/u.test(text)) return refuse('has a query or a fragment, which have no place here')
+  if (/^[^/]*\/\/[^/]*@/u.test(text)) return refuse('has a user, which has no place here')
+  if (text.length > 1000 || !/^https?:\/\/[\w.:[\]-]+(?:\/[\w.~/%+=:,-]*)?$/iu.test(text) || !URL.canParse(text)) return refuse('is not a plain URL')
+  const url = new URL(text)
+  if (!['', '80', '443'].includes(url.port)) return refuse('has a port that CAs do not follow (only 80 and 443)')
+  const path = url.pathname.replace(/\/+$/u, '')
+  if (!path.endsWith('/.well-known/acme-challenge')) return { ok: true, value: url.origin + path }
+  return bad(value, `lematt adds /.well-known/acme-challenge/ itself; write ${url.origin}${path.slice(0, -'/.well-known/acme-challenge'.length)}`)
 }
 
 function parseListen(value: Value): Parsed<{ address: string; port: number }> {
