@@ -1,0 +1,25 @@
+// A lab host as it comes from the installer: what is written to its user database, configuration and state stays in its own
+// mount namespace and goes with it. And a real sshd that believes /etc/passwd there, as Debian sets it up.
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { LabHost } from './lab.js'
+import type { Sshd } from './sshd.js'
+
+/** Directories that enrolment writes to. */
+const written = ['/etc', '/var/lib', '/usr/local', '/home', '/root', '/opt']
+
+/** Gives `host` layers of its own over `written`; they are in memory. */
+export async function freshen(host: LabHost): Promise<void> {
+  const layers = join(host.dir, 'layers')
+  mkdirSync(layers, { recursive: true })
+  const overlays = written.map((path, i) => `
+    mkdir -p ${layers}/${i}/upper ${layers}/${i}/work
+    mount -t overlay -o lowerdir=${path},upperdir=${layers}/${i}/upper,workdir=${layers}/${i}/work overlay ${path}`)
+  await host.must('sh', ['-ec', `mount -t tmpfs tmpfs ${layers}\n${overlays.join('\n')}
+    printf '127.0.0.1 localhost\n%s %s\n' ${host.address} ${host.name} >/etc/hosts # sudo looks its own host up
+    : >/etc/resolv.conf`])
+}
+
+/** sshd on port 22 with StrictModes and the users' own authorized_keys; no PAM, which would hide what a locked account means. */
+export const systemSshd = (host: LabHost, config = ''): Promise<Sshd> =>
+  host.sshd({ keys: {}, config: `AuthorizedKeysFile .ssh/authorized_keys\nStrictModes yes\nUsePAM no\n${config}` })
