@@ -2,7 +2,7 @@
  * How a run is shown (spec §6): on a terminal live lines and a table at the end, elsewhere a line per fact, with `--cron`
  * nothing until it is known that something changed or failed, with `--json` one document at the end.
  */
-import { deliveryLine, isEventful, orderLine, reportJson, reportText, summary, title, type Report } from './core/report.js'
+import { deliveryLine, hostLine, hostTitle, isEventful, orderLine, reportJson, reportText, summary, title, type Report } from './core/report.js'
 import { clean } from './core/text.js'
 import type { Log } from './edge/log.js'
 import { coloured, openLive, wantsColour } from './edge/terminal.js'
@@ -27,11 +27,14 @@ export function lineOf(progress: Progress, verbose: boolean): string | undefined
   switch (progress.type) {
     case 'ordered': return orderLine(progress.outcome)
     case 'delivered': return deliveryLine(progress.outcome)
+    case 'hosted': return hostLine(progress.outcome)
     case 'note': return progress.text
     case 'warning': return `warning: ${progress.text}`
     case 'step': return verbose ? [`ran: [${progress.delivery.section.name}] ${progress.command}`, ...progress.output === '' ? [] : progress.output.split('\n').map(l => `  ${l}`)].join('\n') : undefined
     case 'order': return verbose ? `${title(progress.order.held)} ${progress.order.held.keyType}: ${progress.doing}` : undefined
     case 'delivery': return verbose ? `[${progress.delivery.section.name}] runs ${progress.doing}` : undefined
+    case 'well': return verbose ? `${hostTitle(progress.delivery)}: nothing is lacking` : undefined
+    case 'host': return verbose ? `${hostTitle(progress.delivery)}: ${progress.doing}` : undefined
   }
 }
 
@@ -82,9 +85,12 @@ function onScreen({ verbose }: ShowOptions, stdout: NodeJS.WriteStream, env: Nod
     listen(progress) {
       if (progress.type === 'order') live.show(slotKey(progress.order.held), `${title(progress.order.held)} ${progress.order.held.keyType}: ${progress.doing}`)
       else if (progress.type === 'delivery') live.show(`[${progress.delivery.section.name}]`, `[${progress.delivery.section.name}] ${progress.doing}`)
+      else if (progress.type === 'host') live.show(hostTitle(progress.delivery), `${hostTitle(progress.delivery)}: ${progress.doing}`)
       else if (progress.type === 'ordered') live.hide(slotKey(progress.outcome.order.held))
       else if (progress.type === 'delivered') live.hide(`[${progress.outcome.delivery.section.name}]`)
-      const isFailure = (progress.type === 'ordered' || progress.type === 'delivered') && progress.outcome.status === 'failed'
+      else if (progress.type === 'well') live.hide(hostTitle(progress.delivery))
+      else if (progress.type === 'hosted') live.hide(hostTitle(progress.outcome.delivery))
+      const isFailure = (progress.type === 'ordered' || progress.type === 'delivered' || progress.type === 'hosted') && progress.outcome.status === 'failed'
       const line = isFailure || progress.type === 'note' || progress.type === 'warning' || verbose ? lineOf(progress, verbose) : undefined
       if (line !== undefined) live.print(colour(line))
     },
@@ -107,6 +113,10 @@ export function logListener(log: Log): Listener {
         log.write({ event: 'order', name: held.name, keyType: held.keyType, reason, status, ...(progress.outcome.status === 'done' ? { fingerprint: progress.outcome.leaf.fingerprint } : {}) }, message); return;
       }
       case 'delivered': { log.write({ event: 'delivery', section: progress.outcome.delivery.section.name, status: progress.outcome.status }, message); return; }
+      case 'hosted': {
+        const { delivery: { section, host, reason }, status } = progress.outcome
+        log.write({ event: 'host', section: section.name, host, reason, status, ...(progress.outcome.status === 'parked' ? {} : progress.outcome.done), ...(progress.outcome.status === 'failed' ? { step: progress.outcome.step } : {}) }, message); return;
+      }
       case 'step': { log.write({ event: 'step', section: progress.delivery.section.name }, message); return; }
       case 'note':
       case 'warning': { log.write({ event: progress.type }, message); return; }

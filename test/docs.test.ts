@@ -7,7 +7,7 @@ import { parseArguments, usage, verbs } from '../src/args.js'
 import { assemble } from '../src/core/config.js'
 import { configKeys, sectionKeys } from '../src/core/keys.js'
 import { planJson, reportJson } from '../src/core/report.js'
-import type { Delivery, Held, Leaf, Order } from '../src/core/types.js'
+import type { Delivery, Held, HostDelivery, Leaf, Order } from '../src/core/types.js'
 
 const root = new URL('..', import.meta.url).pathname
 const documents = ['README.md', 'CHANGELOG.md', ...readdirSync(join(root, 'docs')).filter(f => f.endsWith('.md')).map(f => `docs/${f}`)]
@@ -136,11 +136,20 @@ const delivery: Delivery = {
   section: { name: 'default', prepare: [], uploadCerts: ['true'], uploadKeys: [], update: [], hosts: [], reload: [], verify: [], verifyAddress: {}, place },
   steps: [{ kind: 'uploadCerts', command: 'true', key: 'uploadCerts true', certificates: [held] }], certificates: [held], reason: 'never', parked: { why: 'failed', until: now },
 }
+const done = { files: 2, reloaded: ['nginx'], verified: ['443'] }
+const host: HostDelivery = {
+  section: delivery.section, host: 'web1', send: [held], reload: ['nginx'], verify: [{ text: '443', port: 443, protocol: 'tls' }],
+  certificates: [held], reason: 'never', parked: { why: 'failed', until: now },
+}
 
-const plan = (): Parameters<typeof planJson>[0] => ({ mode: 'prod', now, orders: [order], deliveries: [delivery], warnings: [] })
+const plan = (): Parameters<typeof planJson>[0] => ({ mode: 'prod', now, orders: [order], hosts: [host], deliveries: [delivery], warnings: [] })
 const report = (): Parameters<typeof reportJson>[0] => ({
   mode: 'prod', started: now, ended: now, notes: [], warnings: [], failures: [],
   orders: [{ status: 'done', order, leaf }, { status: 'failed', order, message: 'm' }, { status: 'parked', order, message: 'm' }],
+  hosts: [
+    { status: 'done', delivery: host, done }, { status: 'failed', delivery: host, done, step: 's', message: 'm' },
+    { status: 'parked', delivery: host, message: 'm' },
+  ],
   deliveries: [
     { status: 'done', delivery, ran: [] }, { status: 'failed', delivery, ran: [], step: 's', message: 'm' }, { status: 'parked', delivery, message: 'm' },
   ],

@@ -64,11 +64,11 @@ export function openLive(stream: WriteStream): Live {
 export const wantsColour = (stream: { isTTY?: boolean }, env: NodeJS.ProcessEnv): boolean =>
   stream.isTTY === true && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb'
 
-const colours: Readonly<Record<string, number>> = { issued: 32, delivered: 32, failed: 31, error: 31, parked: 33, warning: 33 }
+const colours: Readonly<Record<string, number>> = { issued: 32, delivered: 32, verified: 32, failed: 31, error: 31, parked: 33, warning: 33 }
 
 /** Colours the word with which a line begins, if it is a status; the rest is cleaned text. */
 export function coloured(line: string): string {
-  const match = /^(issued|delivered|failed|parked|warning|error)\b/u.exec(line)
+  const match = /^(issued|delivered|verified|failed|parked|warning|error)\b/u.exec(line)
   const code = match === null ? undefined : colours[match[0]]
   return match === null || code === undefined ? clean(line) : `\u001b[${code}m${match[0]}\u001b[0m${clean(line.slice(match[0].length))}`
 }
