@@ -1,0 +1,92 @@
+/**
+ * SSH to the hosts of `hosts:` (spec §8), by ssh2: configured by the operator's own ssh_config, host keys always verified,
+ * public keys only, one connection per host and run. Nothing here waits for ever: every connection has its timeout, every
+ * command too, and what is under way ends with the connection.
+ *
+ * How many at once: names are resolved by eight, and up to 256 connections may wait for their hosts to answer; only a host that
+ * has begun to speak takes one of the `parallel` slots, for its handshake, the part that costs processor time. So a host that
+ * is down holds no slot, and costs the others nothing. Work after the login is for the caller to bound.
+ */
+import { setMaxListeners } from 'node:events'
+import type { Duplex } from 'node:stream'
+import type { HostName } from '../core/types.js'
+import { runCommand, startCommand, type RemoteResult, type RemoteStarted, type RunOptions } from './ssh/channel.js'
+import { Links, type Link } from './ssh/links.js'
+import { Listeners } from './ssh/listen.js'
+import { resolver, type SshTarget } from './ssh/resolve.js'
+import { shownKeys, type ShownKey } from './ssh/scan.js'
+
+export { HostError } from './ssh/hostError.js'
+export type { RemoteResult, RemoteStarted, RunOptions, ShownKey, SshTarget }
+
+export interface SshOptions {
+  /** Takes the place of `~/.ssh/config` and the system's (`ssh -F`). */
+  readonly configFile?: string
+  /** Ends everything. */
+  readonly signal: AbortSignal
+  /** Handshakes at once. Default 32. */
+  readonly parallel?: number
+  /** Where SSH_AUTH_SOCK is looked for, and what paths of the configuration name as `${NAME}`. */
+  readonly environment?: Readonly<Record<string, string | undefined>>
+}
+
+export interface Ssh {
+  /** What `ssh -G` says of a name. Throws HostError. */
+  resolve(name: HostName): Promise<SshTarget>
+  /** One connection per host per run: the same one for the same name. Tried twice where sshd closed at once. Throws HostError. */
+  connect(name: HostName): Promise<Connection>
+  /** The host keys that a host shows and what known_hosts says of them, without logging in. Throws HostError. */
+  hostKeys(name: HostName): Promise<ShownKey[]>
+  /** Ends all connections, and what is on its way. */
+  close(): Promise<void>
+}
+
+export interface Connection {
+  readonly target: SshTarget
+  /** Runs a command to its end. Never rejects. */
+  run(command: string, options?: RunOptions): Promise<RemoteResult>
+  /** Starts something that runs until it is ended. Never rejects: a failure to start is its result. */
+  start(command: string): Promise<RemoteStarted>
+  /**
+   * sshd listens on `address` (as written in its permitlisten) and `port`, and each connection comes as a stream, until the
+   * function that this gives is called. Throws HostError.
+   */
+  listen(address: string, port: number, accept: (channel: Duplex) => void): Promise<() => Promise<void>>
+  /** Resolves when the connection is gone. */
+  readonly closed: Promise<void>
+}
+
+/** Opens nothing yet. `close` MUST be called. */
+export function openSsh(options: SshOptions): Ssh {
+  const own = new AbortController()
+  const signal = AbortSignal.any([options.signal, own.signal])
+  setMaxListeners(0, signal, own.signal) // one for each thing under way
+  const resolve = resolver({ configFile: options.configFile, environment: options.environment ?? {}, signal })
+  const links = new Links({ resolve, signal, parallel: options.parallel ?? 32 })
+  const connections = new Map<HostName, Promise<Connection>>()
+  signal.addEventListener('abort', () => void links.close(), { once: true })
+  return {
+    resolve,
+    connect(name) {
+      let connection = connections.get(name)
+      if (connection === undefined) connections.set(name, connection = links.to(name).then(link => connectionOf(link, signal)))
+      return connection
+    },
+    hostKeys: async name => shownKeys(await resolve(name), links, signal),
+    async close() {
+      own.abort(new Error('the connections were closed'))
+      await links.close()
+    },
+  }
+}
+
+function connectionOf({ target, loggedIn }: Link, signal: AbortSignal): Connection {
+  const listeners = new Listeners(target, loggedIn)
+  return {
+    target,
+    closed: loggedIn.closed,
+    run: (command, options = {}) => runCommand(loggedIn, command, options, [signal]),
+    start: command => startCommand(loggedIn, command),
+    listen: (address, port, accept) => listeners.listen(address, port, accept),
+  }
+}
