@@ -2,10 +2,10 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPair, webcrypto, X509Certificate, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
 import { OperationalError } from '../core/errors.js'
-import { parseAddress } from '../core/address.js'
 import { isIp } from '../core/identifier.js'
 import { cleanLine } from '../core/text.js'
 import type { Identifier, KeyFacts, KeyType, Leaf, Settings } from '../core/types.js'
+import { identifiersOf, issuerOf } from '../core/x509Text.js'
 
 const generate = promisify(generateKeyPair)
 
@@ -77,19 +77,9 @@ function leafOf(certificate: X509Certificate): Leaf {
     identifiers: identifiersOf(certificate.subjectAltName),
     notBefore,
     notAfter,
-    issuer: cleanLine(/^CN=(.*)$/mu.exec(certificate.issuer)?.[1] ?? /^O=(.*)$/mu.exec(certificate.issuer)?.[1] ?? certificate.issuer, 80),
+    issuer: issuerOf(certificate.issuer),
     serial: certificate.serialNumber.toLowerCase(),
   }
-}
-
-/** Node's text of the extension: `DNS:a.example, IP Address:192.0.2.1`; odd values come as JSON strings and are none of ours. */
-function identifiersOf(subjectAltName: string | undefined): Identifier[] {
-  const names = (subjectAltName ?? '').split(', ').flatMap(entry => {
-    if (entry.startsWith('DNS:')) return [entry.slice(4).toLowerCase()]
-    if (entry.startsWith('IP Address:')) return [parseAddress(entry.slice(11))?.address ?? entry.slice(11)]
-    return entry === '' ? [] : [cleanLine(entry, 100)]
-  })
-  return [...new Set(names)]
 }
 
 /** Whether key and chain (PEM) belong together and the chain is whole and links; never throws. */
