@@ -7,7 +7,8 @@ import type { HostDelivery, HostDone, HostOutcome } from './types.js'
 export const hostTitle = ({ section, host }: Pick<HostDelivery, 'section' | 'host'>): string => `[${section.name}] ${host}`
 
 /** Whether nothing is sent or reloaded, so that only the ports are looked at. */
-export const isOnlyLooking = ({ send, reload }: Pick<HostDelivery, 'send' | 'reload'>): boolean => send.length + reload.length === 0
+export const isOnlyLooking = ({ send, reload }: Pick<HostDelivery, 'send' | 'reload'>): boolean =>
+  send.length + reload.length === 0
 
 /** The word for an outcome that lines and tables begin with. */
 export const hostWord = ({ status, delivery }: HostOutcome): string =>
@@ -75,10 +76,12 @@ export const hostDeliveryJson = (delivery: HostDelivery): object => ({
   ...parkedJson(delivery.parked),
 })
 
+const doneJson = ({ files, reloaded, verified }: HostDone): object => ({ files, reloaded, verified })
+
 export const hostOutcomeJson = (outcome: HostOutcome): object => ({
   ...hostDeliveryJson(outcome.delivery),
   status: outcome.status,
-  ...(outcome.status === 'parked' ? {} : { files: outcome.done.files, reloaded: outcome.done.reloaded, verified: outcome.done.verified }),
+  ...(outcome.status === 'parked' ? {} : doneJson(outcome.done)),
   ...(outcome.status === 'failed' ? { step: outcome.step } : {}),
   ...(outcome.status === 'done' ? {} : { message: outcome.message }),
 })

@@ -94,7 +94,8 @@ export function wrongService(word: string): string | undefined {
   const command = word.startsWith('/') || word === 'systemctl' || word === 'service'
   if (command) return 'names of services belong here, as in "postfix dovecot"; their commands stand in receive.conf on the hosts'
   const wrong = !/^[A-Za-z0-9._@][A-Za-z0-9._@-]{0,99}$/u.test(word) || word in {}
-  return wrong ? `${quote(word)} is not the name of a service; write it as receive.conf on the hosts has it (letters, digits, ._@-)` : undefined
+  const hint = 'write it as receive.conf on the hosts has it (letters, digits, ._@-)'
+  return wrong ? `${quote(word)} is not the name of a service; ${hint}` : undefined
 }
 
 function parseServices(value: Value, warn: Warn): Parsed<readonly string[]> {
@@ -122,7 +123,9 @@ function parseForward(value: Value): Parsed<'redirect' | 'tunnel'> {
   return bad(value, `${quote(value.text)} is neither "redirect" nor "tunnel"${hint}`)
 }
 
-function parseAddresses(value: Value, hosts: readonly HostName[], { section, own, allHosts }: HostContext): Parsed<Section['verifyAddress']> {
+function parseAddresses(
+  value: Value, hosts: readonly HostName[], { section, own, allHosts }: HostContext,
+): Parsed<Section['verifyAddress']> {
   const found = new Map<HostName, string>()
   for (const { word, offset } of wordsOf(value)) {
     const plain = notPlainWords(value, word)
@@ -130,7 +133,9 @@ function parseAddresses(value: Value, hosts: readonly HostName[], { section, own
     const equals = word.indexOf('=')
     const [only = '', ...others] = hosts
     if (equals === -1 && others.length > 0) {
-      return bad(value, `${quote(word)} does not say whose address it is, and [${section}] has ${hosts.length} hosts; write HOST=ADDRESS`, offset)
+      const message = `${quote(word)} does not say whose address it is, and [${section}] has ${hosts.length} hosts; `
+        + 'write HOST=ADDRESS'
+      return bad(value, message, offset)
     }
     const host = equals === -1 ? only : word.slice(0, equals)
     const address = addressOf(word.slice(equals + 1))
@@ -139,7 +144,8 @@ function parseAddresses(value: Value, hosts: readonly HostName[], { section, own
       // A table in [DEFAULT] may name the hosts of all sections.
       if (!own('verifyAddress') && allHosts.has(host)) continue
       const meant = nearest(host, hosts)
-      return bad(value, `[${section}] has no host ${quote(host)}; ${meant === undefined ? 'add it to hosts: or take it out here' : `did you mean "${meant}"?`}`, offset)
+      const hint = meant === undefined ? 'add it to hosts: or take it out here' : `did you mean "${meant}"?`
+      return bad(value, `[${section}] has no host ${quote(host)}; ${hint}`, offset)
     }
     if (found.has(host)) return bad(value, `${quote(host)} has a second address here; take one out`, offset)
     found.set(host, address.address)
@@ -155,9 +161,11 @@ function addressOf(word: string): Address {
   const parsed = parseAddress(bare)
   if (parsed) return { ok: true, address: parsed.address }
   const name = word.toLowerCase().replace(/\.$/u, '')
-  const isName = name.length <= 253 && /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/u.test(name)
+  const labels = name.split('.')
+  // Some inner names have an underscore.
+  const isName = name.length <= 253 && labels.every((label) => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/u.test(label))
   // `1.2` and `0x7f.1` would be read as addresses by the resolver.
-  if (isName && !/(?:^|\.)(?:\d+|0x[0-9a-f]*)$/u.test(name)) return { ok: true, address: name }
+  if (isName && !/^(?:\d+|0x[0-9a-f]*)$/u.test(labels.at(-1) ?? '')) return { ok: true, address: name }
   const port = /^(?:[^:]+|\[.*\]):\d+$/u.test(word) ? '; ports are those of verify:' : ''
   return { ok: false, message: `${quote(word)} is neither a host name nor an IP address${port}` }
 }

@@ -163,12 +163,14 @@ function parseChallengeUrl(value: Value): Parsed<string> {
   if (!/^https?:\/\//iu.test(text)) return refuse('does not begin with http:// or https://')
   if (/[?#]/u.test(text)) return refuse('has a query or a fragment, which have no place here')
   if (/^[^/]*\/\/[^/]*@/u.test(text)) return refuse('has a user, which has no place here')
-  if (text.length > 1000 || !/^https?:\/\/[\w.:[\]-]+(?:\/[\w.~/%+=:,-]*)?$/iu.test(text) || !URL.canParse(text)) return refuse('is not a plain URL')
+  const isPlain = text.length <= 1000 && /^https?:\/\/[\w.:[\]-]+(?:\/[\w.~/%+=:,-]*)?$/iu.test(text)
+  if (!isPlain || !URL.canParse(text)) return refuse('is not a plain URL')
   const url = new URL(text)
   if (!['', '80', '443'].includes(url.port)) return refuse('has a port that CAs do not follow (only 80 and 443)')
   const path = url.pathname.replace(/\/+$/u, '')
-  if (!path.endsWith('/.well-known/acme-challenge')) return { ok: true, value: url.origin + path }
-  return bad(value, `lematt adds /.well-known/acme-challenge/ itself; write ${url.origin}${path.slice(0, -'/.well-known/acme-challenge'.length)}`)
+  const base = path.replace(/\/\.well-known\/acme-challenge$/u, '')
+  if (base === path) return { ok: true, value: url.origin + path }
+  return bad(value, `lematt adds /.well-known/acme-challenge/ itself; write ${url.origin}${base}`)
 }
 
 function parseListen(value: Value): Parsed<{ address: string; port: number }> {

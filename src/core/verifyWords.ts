@@ -38,27 +38,37 @@ export function parsePorts(value: Value, keyTypes: readonly KeyType[] | undefine
     const place = value.placeAt(offset)
     const read = notPlainWords(value, word) ?? parsePort(word)
     if (typeof read === 'string') return bad(value, read, offset)
-    const { port, protocol, keyType, text } = read
+    const { port, protocol, keyType } = read
     if (keyType && keyTypes && !keyTypes.includes(keyType)) {
-      return bad(value, `${quote(word)} asks for a certificate of type ${keyType}, and keyTypes: of this section is ${keyTypes.join(' ')}; make them agree`, offset)
+      const message = `${quote(word)} asks for a certificate of type ${keyType}, and keyTypes: of this section is `
+        + `${keyTypes.join(' ')}; make them agree`
+      return bad(value, message, offset)
     }
     const other = found.find((each) => each.port.port === port && each.port.protocol !== protocol)
-    if (other) return bad(value, `port ${port} is there as ${quote(other.port.text)} too, and it can speak only one of the two; take one out`, offset)
+    if (other) {
+      const message = `port ${port} is there as ${quote(other.port.text)} too, and it can speak only one of the two; take one out`
+      return bad(value, message, offset)
+    }
     const covering = found.find((each) => each.port.port === port && (each.port.keyType ?? keyType) === keyType)
     if (covering) {
       warn({ place, message: `${value.key}: ${quote(covering.port.text)} looks at this already; take ${quote(word)} out` })
       continue
     }
-    const usual = speaksStartTls.get(port)
-    if (protocol === 'tls' && usual !== undefined) {
-      warn({ place, message: `${value.key}: services on port ${port} use STARTTLS as a rule; write ${port}/${usual} unless this one does not` })
-    }
-    if (protocol !== 'tls' && speaksTls.has(port)) {
-      warn({ place, message: `${value.key}: port ${port} speaks TLS at once as a rule; write ${text.replace(`/${protocol}`, '')} unless this service does not` })
-    }
+    const odd = oddity(read)
+    if (odd !== undefined) warn({ place, message: `${value.key}: ${odd}` })
     found.push({ port: read, place })
   }
   return { ok: true, value: found }
+}
+
+// What is rarely meant, though it can be.
+function oddity({ port, protocol, text }: VerifyPort): string | undefined {
+  const usual = speaksStartTls.get(port)
+  if (protocol === 'tls' && usual !== undefined) {
+    return `services on port ${port} use STARTTLS as a rule; write ${text.replace(String(port), `${port}/${usual}`)} unless this one does not`
+  }
+  if (protocol === 'tls' || !speaksTls.has(port)) return undefined
+  return `port ${port} speaks TLS at once as a rule; write ${text.replace(`/${protocol}`, '')} unless this service does not`
 }
 
 /** One word of `verify:`, with its parts after the port in either order; or what is wrong with it. */
@@ -87,7 +97,9 @@ function notAPort(word: string): string {
   const service = wordsFor.get(lower)
   const meant = turned ? `${turned[2] ?? ''}/${turned[1] ?? ''}` : joined ? `${joined[1] ?? ''}/${joined[2] ?? ''}` : service
   if (meant !== undefined) return `${quote(word)} is not a port; write ${meant}`
-  if (/^\S+:\d+$/u.test(word)) return `${quote(word)} is not a port; each port is looked at on every host of the section, so write it alone`
+  if (/^\S+:\d+$/u.test(word)) {
+    return `${quote(word)} is not a port; each port is looked at on every host of the section, so write it alone`
+  }
   return `${quote(word)} is not a port from 1 to 65535, perhaps with /smtp, /imap, /pop3, /rsa or /ec after it`
 }
 
@@ -101,5 +113,6 @@ function notASuffix(word: string, port: number, unknown: string): string {
   const alias = new Map([['ecdsa', 'ec'], ['ecc', 'ec'], ['esmtp', 'smtp'], ['pop', 'pop3']]).get(lower)
   const meant = alias ?? nearest(lower, [...startTls, ...types])
   if (meant !== undefined) return `${quote(word)} has an unknown part ${quote(unknown)}; did you mean ${port}/${meant}?`
-  return `${quote(word)} has an unknown part ${quote(unknown)}; after the port can stand /smtp, /imap, /pop3 (STARTTLS), /rsa or /ec`
+  return `${quote(word)} has an unknown part ${quote(unknown)}; after the port can stand `
+    + '/smtp, /imap, /pop3 (STARTTLS), /rsa or /ec'
 }

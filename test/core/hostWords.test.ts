@@ -185,6 +185,7 @@ test('what is there twice, or looks wrong, is a warning', () => {
     'actions.conf:4:13: verify: "443" looks at this already; take "443/rsa" out',
     'actions.conf:4:21: verify: "443" looks at this already; take "443" out',
   ])
+  assert.match(warned('hosts: mx1', 'verify: 587/ec').join(), /write 587\/smtp\/ec unless/)
   assert.deepEqual(warned('hosts: mx1', 'verify: 25 993/imap/ec'), [
     'actions.conf:3:9: verify: services on port 25 use STARTTLS as a rule; write 25/smtp unless this one does not',
     'actions.conf:3:12: verify: port 993 speaks TLS at once as a rule; write 993/ec unless this service does not',
