@@ -1,14 +1,17 @@
 /** The night on one page (spec §5). */
 import { formatProblem, OperationalError } from './core/errors.js'
 import { isWildcard } from './core/identifier.js'
-import { afterDeliveries, afterOrders, pruned } from './core/memory.js'
+import { planHosts } from './core/hostPlan.js'
+import { afterDeliveries, afterHosts, afterOrders, pruned } from './core/memory.js'
 import { afterIssuing, planDeliveries, planOrders, wildcardProblem } from './core/plan.js'
 import { ruleWarning } from './core/renewal.js'
 import type { PlanReport, Report } from './core/report.js'
 import type { Configuration, Held, Mode } from './core/types.js'
 import { deliver } from './deliver.js'
 import { loadState, makeStore, mend, storePaths, sweepTokens, syncLinks, takeLock } from './edge/store.js'
+import { openSsh } from './edge/ssh.js'
 import { belongTogether } from './edge/x509.js'
+import { serveHosts } from './hosts.js'
 import { issue } from './issue.js'
 import { keeper } from './keep.js'
 import { namesAny, narrow, receiptsFor, type Asked } from './narrow.js'
@@ -25,6 +28,8 @@ export interface RunContext {
   readonly clock: () => Date
   readonly signal: AbortSignal
   readonly listen: Listener
+  /** For `ssh -G` and its agent. */
+  readonly environment: Readonly<Record<string, string | undefined>>
 }
 
 /** A run, and what nobody expected in it. */
@@ -33,7 +38,7 @@ export interface RunResult {
   readonly bugs: readonly unknown[]
 }
 
-/** One night: orders for what is due, then deliveries of what is held minus what receipts say. */
+/** One night: orders for what is due, then deliveries of what is held minus what receipts say, to hosts and by steps. */
 export async function run(context: RunContext): Promise<RunResult> {
   const { configuration, mode, asked, clock, listen } = context
   const started = clock()
@@ -42,6 +47,8 @@ export async function run(context: RunContext): Promise<RunResult> {
   await makeStore(paths)
   const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
   const failures: string[] = []
+  const { sshConfig } = configuration.settings
+  const ssh = openSsh({ signal: context.signal, environment: context.environment, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) })
   try {
     const notes = [...await mend(paths, belongTogether), ...await sweepTokens(paths.state)]
     const { state, warnings } = await loadState(paths.state)
@@ -51,7 +58,7 @@ export async function run(context: RunContext): Promise<RunResult> {
     const before = await observe(configuration, mode, paths)
     const authority = await authorityOf(configuration.settings, mode)
     const orders = planOrders({ configuration, inventory: before, state, authority, now: started, narrowing })
-    const issued = await issue(orders, { ...context, paths })
+    const issued = await issue(orders, { ...context, paths, ssh })
 
     // The disk is the truth, not memory; where nothing was ordered it has not changed since.
     const ordered = orders.some(order => order.parked === undefined)
@@ -64,6 +71,11 @@ export async function run(context: RunContext): Promise<RunResult> {
     await keep.receipts(kept.receipts)
     await keep.failures(kept)
 
+    const served = await serveHosts(after, kept, { ...context, paths, ssh, narrowing, keep: keep.receipts })
+    kept = afterHosts({ ...kept, receipts: served.receipts }, served.outcomes, clock())
+    await keep.receipts(kept.receipts)
+    await keep.failures(kept)
+
     const deliveries = planDeliveries({ configuration, inventory: after, state: kept, now: clock(), narrowing })
     const delivered = await deliver(deliveries, kept.receipts, { ...context, paths, keep: keep.receipts })
     kept = afterDeliveries({ ...kept, receipts: delivered.receipts }, delivered.outcomes, clock())
@@ -72,11 +84,12 @@ export async function run(context: RunContext): Promise<RunResult> {
 
     failures.push(...links.failures, ...keep.problems())
     const report = {
-      mode, started, ended: clock(), orders: issued.outcomes, deliveries: delivered.outcomes, notes, failures,
+      mode, started, ended: clock(), orders: issued.outcomes, hosts: served.outcomes, deliveries: delivered.outcomes, notes, failures,
       warnings: standingWarnings(configuration, after),
     }
     return { report, bugs: issued.bugs }
   } finally {
+    await ssh.close()
     // It belongs to the report that is on its way.
     const problem = await unlock()
     if (problem !== undefined) failures.push(problem)
@@ -101,8 +114,8 @@ export async function dryRun({ configuration, mode, asked, clock }: Pick<RunCont
   const narrowing = narrow(asked, inventory, configuration)
   const authority = await authorityOf(configuration.settings, mode)
   const orders = planOrders({ configuration, inventory, state, authority, now, narrowing })
-  const deliveries = planDeliveries({ configuration, inventory: afterIssuing(inventory, orders, now), state: { ...state, receipts: receiptsFor(narrowing, state.receipts, inventory, configuration) }, now, narrowing })
-  return { mode, now, orders, deliveries, warnings: [...standingWarnings(configuration, inventory), ...warnings] }
+  const next = { configuration, inventory: afterIssuing(inventory, orders, now), state: { ...state, receipts: receiptsFor(narrowing, state.receipts, inventory, configuration) }, now, narrowing }
+  return { mode, now, orders, hosts: planHosts(next), deliveries: planDeliveries(next), warnings: [...standingWarnings(configuration, inventory), ...warnings] }
 }
 
 /** Warnings that stand until somebody changes the configuration. */

@@ -1,0 +1,196 @@
+/**
+ * Deliveries to hosts → outcomes (spec §8). All hosts at once, one connection each; on a host one section after the other:
+ * look what is there, send what is lacking, reload, see the ports show it. A receipt after each thing that was seen done.
+ */
+import PQueue from 'p-queue'
+import { OperationalError } from './core/errors.js'
+import { hostKey, hostMembers, parkedHost, planHost, type HostMembers } from './core/hostPlan.js'
+import { filesKey, hasReceipt, reloadKey, verifyKey, withoutHost } from './core/hostReceipts.js'
+import type { Narrowing } from './core/plan.js'
+import { deliverAnswer, deliverCommand, deliverInput, hostStatus, type HostStatus } from './core/receiver.js'
+import { withReceipts } from './core/receipts.js'
+import { parkedMessage } from './core/report.js'
+import type { Configuration, Failure, Held, HostDelivery, HostDone, HostName, HostOutcome, Mode, Receipts, State } from './core/types.js'
+import type { Connection, Ssh } from './edge/ssh.js'
+import type { StorePaths } from './edge/store.js'
+import { look } from './look.js'
+import { Parcels } from './parcel.js'
+import type { Listener } from './progress.js'
+import { seen, shown, type Before } from './verify.js'
+
+export interface HostsContext {
+  readonly configuration: Configuration
+  readonly mode: Mode
+  readonly paths: StorePaths
+  readonly narrowing: Narrowing
+  readonly clock: () => Date
+  readonly signal: AbortSignal
+  readonly listen: Listener
+  readonly ssh: Pick<Ssh, 'connect'>
+  /** Saves the receipts; never rejects for what can be expected. */
+  readonly keep: (receipts: Receipts) => Promise<void>
+}
+
+/** How many hosts are worked on at once; those that do not answer do not count. */
+const hostsAtOnce = 32
+const nothing: HostDone = { files: 0, reloaded: [], verified: [] }
+
+/** @returns the outcomes of what was lacking or has failed, in the order of the file, and the receipts as they are now */
+export async function serveHosts(inventory: readonly Held[], state: State, context: HostsContext): Promise<{ outcomes: HostOutcome[]; receipts: Receipts }> {
+  const members = hostMembers({ configuration: context.configuration, inventory, now: context.clock(), narrowing: context.narrowing })
+  const run = new HostsRun(state, context)
+  const byHost = new Map<HostName, HostMembers[]>()
+  for (const each of members) byHost.set(each.host, [...byHost.get(each.host) ?? [], each])
+  await Promise.all([...byHost].map(([host, sections]) => run.host(host, sections)))
+  return { outcomes: members.flatMap(each => run.outcomes.get(hostKey(each)) ?? []), receipts: run.receipts }
+}
+
+class HostsRun {
+  readonly outcomes = new Map<string, HostOutcome>()
+  receipts: Receipts
+  private readonly work = new PQueue({ concurrency: hostsAtOnce })
+  private readonly parcels: Parcels
+  private saving: Promise<void> | undefined
+
+  constructor(private readonly state: State, private readonly context: HostsContext) {
+    this.receipts = state.receipts
+    this.parcels = new Parcels(context.paths)
+  }
+
+  /** Never rejects for what can be expected of a host. */
+  async host(host: HostName, sections: readonly HostMembers[]): Promise<void> {
+    const active = sections.filter(members => !this.isParked(members))
+    if (active.length === 0) return
+    try {
+      for (const members of active) this.doing(this.lookOnly(members), 'connecting')
+      // Whoever does not answer waits here, where nobody waits for him.
+      const connection = await this.context.ssh.connect(host)
+      await this.work.add(() => this.connected(connection, active))
+    } catch (error) {
+      for (const members of active) this.failed(members, 'connect', error)
+    }
+  }
+
+  private isParked(members: HostMembers): boolean {
+    const parked = parkedHost(members, this.failureOf(members), { narrowing: this.context.narrowing, now: this.context.clock() })
+    if (parked === undefined) return false
+    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? this.lookOnly(members)
+    this.end({ status: 'parked', delivery: { ...delivery, parked }, message: parkedMessage(parked) })
+    return true
+  }
+
+  private async connected(connection: Connection, sections: readonly HostMembers[]): Promise<void> {
+    try {
+      const status = await this.status(connection, sections)
+      for (const members of sections) await this.serve(members, status, connection).then(outcome => this.end(outcome), (error: unknown) => this.failed(members, 'deliver', error))
+    } catch (error) {
+      for (const members of sections) this.failed(members, 'status', error)
+    }
+  }
+
+  /** What the host says of itself; not asked where nothing has been delivered that could have drifted. */
+  private async status(connection: Connection, sections: readonly HostMembers[]): Promise<HostStatus | undefined> {
+    if (!sections.some(({ section, host, certificates }) => certificates.some(h => hasReceipt(this.receipts, section, filesKey(host), h)))) return undefined
+    const asked = await connection.run('status', { timeoutSeconds: this.context.configuration.settings.commandTimeoutSeconds })
+    const status = asked.ok ? hostStatus(asked.stdout) : undefined
+    if (status === undefined) throw new OperationalError(noAnswer(asked))
+    return status
+  }
+
+  /** One section on one host; undefined when all is as it should be, and was the last time too. */
+  private async serve(members: HostMembers, status: HostStatus | undefined, connection: Connection): Promise<HostOutcome | undefined> {
+    const { section, host } = members
+    if (this.interrupted) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
+    const failure = this.failureOf(members)
+    const at = { ...this.context, address: section.verifyAddress[host] ?? connection.target.hostName }
+    const drift = await look(members, this.receipts, status, { ...at, parcels: this.parcels })
+    if (this.interrupted) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
+    this.receipts = withoutHost(this.receipts, section, host, drift.certificates)
+    const delivery = planHost(members, this.receipts, failure, drift.found)
+    // What failed the last time and is well now, by itself, is told once more.
+    if (delivery === undefined) return failure === undefined ? undefined : { status: 'done', delivery: this.lookOnly(members, failure), done: { ...nothing, verified: section.verify.map(p => p.text) } }
+
+    const before: Before = this.context.mode === 'test' ? await shown(delivery, at) : new Map()
+    const sent = await this.send(delivery, members, connection)
+    if (sent.outcome !== undefined) return sent.outcome
+    if (delivery.verify.length > 0) this.doing(delivery, `looks at ${delivery.verify.map(p => p.text).join(' ')}`)
+    const { verified, failed } = await seen(delivery, before, at)
+    const now = this.context.clock()
+    for (const port of verified) this.receipts = withReceipts(this.receipts, section.name, verifyKey(host, port), delivery.certificates, now)
+    await this.save()
+    const done = { ...sent.done, verified: verified.map(p => p.text) }
+    if (failed === undefined) return { status: 'done', delivery, done }
+    if (this.interrupted) return { status: 'parked', delivery, message: 'interrupted' }
+    return { status: 'failed', delivery, done, step: `verify ${failed.port.text}`, message: failed.message }
+  }
+
+  /** Files and reloads; `outcome` when it ends there. */
+  private async send(delivery: HostDelivery, { certificates }: HostMembers, connection: Connection): Promise<{ done: HostDone; outcome?: HostOutcome }> {
+    const { section, host, send, reload } = delivery
+    if (send.length === 0 && reload.length === 0) return { done: nothing }
+    const { clock, configuration: { settings } } = this.context
+    this.doing(delivery, send.length === 0 ? `reloads ${reload.join(' ')}` : 'sends')
+    const { bodies, links } = await this.parcels.of(send)
+    // If we die between placing and reloading, no old reload may count as one that saw the new files.
+    this.receipts = withoutHost(this.receipts, section, host, send)
+    await this.save()
+    const ran = await connection.run(deliverCommand(reload), { input: deliverInput(bodies, links), timeoutSeconds: settings.commandTimeoutSeconds })
+    const answer = deliverAnswer(ran.stdout)
+    if (answer?.ok === true && ran.ok) {
+      const there = [...certificates.filter(h => hasReceipt(this.receipts, section, filesKey(host), h)), ...send]
+      this.receipts = withReceipts(this.receipts, section.name, filesKey(host), send, clock())
+      for (const service of reload) this.receipts = withReceipts(this.receipts, section.name, reloadKey(host, service), there, clock())
+      await this.save()
+      return { done: { files: answer.files, reloaded: answer.reloaded, verified: [] } }
+    }
+    if (this.interrupted) return { done: nothing, outcome: { status: 'parked', delivery, message: 'interrupted' } }
+    const step = answer?.ok === false && answer.step.startsWith('reload ') ? answer.step : 'deliver'
+    return { done: nothing, outcome: { status: 'failed', delivery, done: nothing, step, message: answer?.ok === false ? answer.message : noAnswer(ran) } }
+  }
+
+  private failed(members: HostMembers, step: string, error: unknown): void {
+    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? this.lookOnly(members)
+    if (this.interrupted) this.end({ status: 'parked', delivery, message: 'interrupted' })
+    else if (error instanceof OperationalError) this.end({ status: 'failed', delivery, done: nothing, step, message: error.message })
+    else throw error
+  }
+
+  private lookOnly({ section, host, certificates }: HostMembers, failure?: Failure): HostDelivery {
+    const reason = failure === undefined ? 'nightly look' : `failed last time: ${failure.message}`
+    return { section, host, send: [], reload: [], verify: section.verify, certificates, reason }
+  }
+
+  private failureOf(members: HostMembers): Failure | undefined {
+    return this.state.hostFailures[hostKey(members)]
+  }
+
+  private get interrupted(): boolean {
+    return this.context.signal.aborted
+  }
+
+  private doing(delivery: HostDelivery, doing: string): void {
+    this.context.listen({ type: 'host', delivery, doing })
+  }
+
+  private end(outcome: HostOutcome | undefined): void {
+    if (outcome === undefined) return
+    this.outcomes.set(hostKey(outcome.delivery), outcome)
+    this.context.listen({ type: 'hosted', outcome })
+  }
+
+  /** One save at a time, and one for all that have come meanwhile: fifty hosts end within a second. */
+  private async save(): Promise<void> {
+    const before = this.saving
+    if (before !== undefined) {
+      await before
+      return this.saving ?? this.save()
+    }
+    this.saving = this.context.keep(this.receipts).finally(() => {
+      this.saving = undefined
+    })
+    return this.saving
+  }
+}
+
+const noAnswer = ({ how, stderr, ok }: { how: string; stderr: string; ok: boolean }): string =>
+  `${ok ? 'no answer that lematt-receive would give: is it the forced command of this key?' : how}${stderr === '' ? '' : `\n${stderr}`}`
