@@ -89,11 +89,11 @@ function parseHosts(value: Value, warn: Warn): Parsed<readonly HostName[]> {
   return parseNames(value, warn, wrongHost)
 }
 
-/** What is wrong with a word of `reload:`; undefined when it can be the name of a service. */
+/** What is wrong with a word of `reload:`; undefined when it can be the name of a service (service_name in lematt-receive). */
 export function wrongService(word: string): string | undefined {
   const command = word.startsWith('/') || word === 'systemctl' || word === 'service'
   if (command) return 'names of services belong here, as in "postfix dovecot"; their commands stand in receive.conf on the hosts'
-  const wrong = !/^[A-Za-z0-9._@][A-Za-z0-9._@-]{0,99}$/u.test(word) || word in {}
+  const wrong = !/^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$/u.test(word) || word in {}
   const hint = 'write it as receive.conf on the hosts has it (letters, digits, ._@-)'
   return wrong ? `${quote(word)} is not the name of a service; ${hint}` : undefined
 }

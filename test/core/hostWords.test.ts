@@ -6,6 +6,7 @@ import { parseActions } from '../../src/core/actions.js'
 import { type Assembled, assemble } from '../../src/core/config.js'
 import { formatProblem } from '../../src/core/errors.js'
 import { wrongHost, wrongService } from '../../src/core/hostWords.js'
+import { parseHostName } from '../../src/core/sshConfig.js'
 import type { Section, VerifyPort } from '../../src/core/types.js'
 import { parsePort } from '../../src/core/verifyWords.js'
 
@@ -91,7 +92,7 @@ test('services that are refused', () => {
   const cases: [string, RegExp][] = [
     ['postfix,dovecot', /:9: reload: words .* quotes: postfix dovecot$/], ['-q', /:9: reload: "-q" is not the name of a service/],
     ['systemctl reload postfix', /:9: reload: names of services belong here, .* receive\.conf on the hosts$/],
-    ['/usr/sbin/postfix', /names of services belong here/], ['a$b', /is not the name/], ['valueOf', /is not the name/],
+    ['/usr/sbin/postfix', /names of services belong here/], ['a$b', /is not the name/], ['@x', /is not the name/], ['.x', /is not the name/], ['valueOf', /is not the name/],
     ['["postfix"]', /without commas, brackets and quotes: postfix$/], ['x'.repeat(101), /is not the name/],
   ]
   for (const [words, expected] of cases) assert.match(refused('hosts: mx1', `reload: ${words}`).join(), expected)
@@ -242,7 +243,7 @@ test('no input gets a blank, a control character or a leading "-" into a host, a
 test('a word that is taken is safe, and a port is read from its own spelling again', () => {
   fc.assert(fc.property(anything, (word) => {
     if (wrongHost(word) === undefined) assert.match(word, /^[\w[][\w.@:%[\]-]*$/u)
-    if (wrongService(word) === undefined) assert.match(word, /^[\w.@][\w.@-]*$/u)
+    if (wrongService(word) === undefined) assert.match(word, /^[A-Za-z0-9][\w.@-]*$/u)
   }), { numRuns: 3000 })
   const suffix = fc.constantFrom('', '/smtp', '/imap', '/pop3', '/rsa', '/ec', '/smtp/ec', '/rsa/imap')
   fc.assert(fc.property(fc.integer({ min: 1, max: 65_535 }), suffix, (port, rest) => {
@@ -250,6 +251,19 @@ test('a word that is taken is safe, and a port is read from its own spelling aga
     assert.equal(parsed.port, port)
     assert.deepEqual(parsePort(parsed.text), parsed)
   }))
+})
+
+test('every host that is taken can be given to ssh', () => {
+  const pieces = fc.constantFrom('mx1', 'root', '@', '@', ':', '22', '[::1]', '[fe80::1%eth0]', '[', ']', '::1', '-', '.', '%', '_', '1.2.3.4')
+  let taken = 0
+  fc.assert(fc.property(fc.array(pieces, { minLength: 1, maxLength: 5 }).map((each) => each.join('')), (word) => {
+    if (wrongHost(word) !== undefined) return
+    taken++
+    const read = parseHostName(word)
+    assert.ok(read, word)
+    assert.ok(word.includes(read.host) && (read.port === undefined || word.endsWith(`:${read.port}`)), word)
+  }), { numRuns: 3000 })
+  assert.ok(taken > 100)
 })
 
 test('hundreds of thousands of words are a list of problems or a section, not a crash', () => {
