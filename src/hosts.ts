@@ -82,7 +82,7 @@ class HostsRun {
   private async connected(connection: Connection, sections: readonly HostMembers[]): Promise<void> {
     try {
       const status = await this.status(connection, sections)
-      for (const members of sections) await this.serve(members, status, connection).then(outcome => this.end(outcome), (error: unknown) => this.failed(members, 'deliver', error))
+      for (const members of sections) await this.serve(members, status, connection).then(outcome => this.end(outcome ?? members), (error: unknown) => this.failed(members, 'deliver', error))
     } catch (error) {
       for (const members of sections) this.failed(members, 'status', error)
     }
@@ -100,11 +100,11 @@ class HostsRun {
   /** One section on one host; undefined when all is as it should be, and was the last time too. */
   private async serve(members: HostMembers, status: HostStatus | undefined, connection: Connection): Promise<HostOutcome | undefined> {
     const { section, host } = members
-    if (this.interrupted) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
+    if (this.interrupted()) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
     const failure = this.failureOf(members)
     const at = { ...this.context, address: section.verifyAddress[host] ?? connection.target.hostName }
     const drift = await look(members, this.receipts, status, { ...at, parcels: this.parcels })
-    if (this.interrupted) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
+    if (this.interrupted()) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
     this.receipts = withoutHost(this.receipts, section, host, drift.certificates)
     const delivery = planHost(members, this.receipts, failure, drift.found)
     // What failed the last time and is well now, by itself, is told once more.
@@ -120,7 +120,7 @@ class HostsRun {
     await this.save()
     const done = { ...sent.done, verified: verified.map(p => p.text) }
     if (failed === undefined) return { status: 'done', delivery, done }
-    if (this.interrupted) return { status: 'parked', delivery, message: 'interrupted' }
+    if (this.interrupted()) return { status: 'parked', delivery, message: 'interrupted' }
     return { status: 'failed', delivery, done, step: `verify ${failed.port.text}`, message: failed.message }
   }
 
@@ -143,14 +143,14 @@ class HostsRun {
       await this.save()
       return { done: { files: answer.files, reloaded: answer.reloaded, verified: [] } }
     }
-    if (this.interrupted) return { done: nothing, outcome: { status: 'parked', delivery, message: 'interrupted' } }
+    if (this.interrupted()) return { done: nothing, outcome: { status: 'parked', delivery, message: 'interrupted' } }
     const step = answer?.ok === false && answer.step.startsWith('reload ') ? answer.step : 'deliver'
     return { done: nothing, outcome: { status: 'failed', delivery, done: nothing, step, message: answer?.ok === false ? answer.message : noAnswer(ran) } }
   }
 
   private failed(members: HostMembers, step: string, error: unknown): void {
     const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? this.lookOnly(members)
-    if (this.interrupted) this.end({ status: 'parked', delivery, message: 'interrupted' })
+    if (this.interrupted()) this.end({ status: 'parked', delivery, message: 'interrupted' })
     else if (error instanceof OperationalError) this.end({ status: 'failed', delivery, done: nothing, step, message: error.message })
     else throw error
   }
@@ -164,7 +164,7 @@ class HostsRun {
     return this.state.hostFailures[hostKey(members)]
   }
 
-  private get interrupted(): boolean {
+  private interrupted(): boolean {
     return this.context.signal.aborted
   }
 
@@ -172,10 +172,12 @@ class HostsRun {
     this.context.listen({ type: 'host', delivery, doing })
   }
 
-  private end(outcome: HostOutcome | undefined): void {
-    if (outcome === undefined) return
-    this.outcomes.set(hostKey(outcome.delivery), outcome)
-    this.context.listen({ type: 'hosted', outcome })
+  /** @param outcome or whose turn it was, when there was nothing to do */
+  private end(outcome: HostOutcome | HostMembers): void {
+    if ('status' in outcome) {
+      this.outcomes.set(hostKey(outcome.delivery), outcome)
+      this.context.listen({ type: 'hosted', outcome })
+    } else this.context.listen({ type: 'well', delivery: this.lookOnly(outcome) })
   }
 
   /** One save at a time, and one for all that have come meanwhile: fifty hosts end within a second. */

@@ -68,16 +68,19 @@ async function round(questions: readonly Expectation[], before: Before, context:
   return [...open].map(([expectation, result]) => ({ expectation, shown: result }))
 }
 
+/** A function, for the compiler would hold the signal to be what it was at the first look. */
+const isAborted = (signal: AbortSignal): boolean => signal.aborted
+
 /** An abort ends it early; what has not been answered by then is left out. */
 async function each(questions: readonly Expectation[], { address, signal }: VerifyContext, take: (expectation: Expectation, result: Shown) => void): Promise<void> {
   const queue = new PQueue({ concurrency: atOnce })
   await Promise.all(questions.map(expectation => queue.add(async () => {
-    if (signal.aborted) return
+    if (isAborted(signal)) return
     const { port: { port, protocol }, servername, keyType } = expectation
     try {
       take(expectation, await probe({ address, port, protocol, keyType, signal, ...(servername === undefined ? {} : { servername }) }))
     } catch (error) {
-      if (!signal.aborted) throw error
+      if (!isAborted(signal)) throw error
     }
   })))
 }
