@@ -1,10 +1,12 @@
 /** The command line (spec §6): what was asked for, or what is wrong with it. */
 import { parseArgs } from 'node:util'
+import type { EnrolRequest } from './core/enrolment.js'
 import { UsageError } from './core/errors.js'
 import { cleanLine } from './core/text.js'
 import type { Mode } from './core/types.js'
+import { parseEnroll } from './enrollArgs.js'
 
-export type Verb = 'run' | 'plan' | 'check' | 'help' | 'version'
+export type Verb = 'run' | 'plan' | 'check' | 'enroll' | 'help' | 'version'
 
 export interface Arguments {
   readonly verb: Verb
@@ -16,9 +18,13 @@ export interface Arguments {
   readonly only?: readonly string[]
   /** The verb was `deliver`: a run, or a plan, without orders. */
   readonly delivers: boolean
-  /** What `deliver` names: subjects and sections; empty for all. */
+  /** What `deliver` names: subjects, sections and hosts; empty for all. */
   readonly targets: readonly string[]
   readonly again: boolean
+  /** With `check`: look at the hosts of actions.conf, too. */
+  readonly hosts: boolean
+  /** With `enroll`: what it was asked for. */
+  readonly enroll?: EnrolRequest
   readonly force: boolean
   readonly json: boolean
   readonly verbose: boolean
@@ -26,9 +32,10 @@ export interface Arguments {
 
 export const usage = `usage: lematt --test|--prod [options]         issue what is due, deliver what is lacking
        lematt plan --test|--prod [options]    print what would be done and why; change nothing
-       lematt deliver [NAME|SECTION...] --test|--prod [--again]
+       lematt deliver [NAME|SECTION|HOST...] --test|--prod [--again]
                                               deliver what is lacking, order nothing
-       lematt check [--test|--prod]           check configuration, permissions, tools
+       lematt check [--test|--prod] [--hosts] check configuration, permissions, tools, hosts
+       lematt enroll HOST [options below]     let a host take deliveries; prints a script for root there
 
   --test             the CA's staging, files in conf/test: proves a configuration end to end
   --prod             the real thing, files in conf/prod
@@ -39,16 +46,27 @@ export const usage = `usage: lematt --test|--prod [options]         issue what i
   --only NAME...     only subjects with these names or labels, also when they failed lately
   --force            with --only: reissue also what is not due
   --again            with deliver: also what was delivered before
+  --hosts            with check: log in to each host, ask its receiver, try its ports
   --json             print the plan or the report as JSON
   --verbose          print each step and its output
   --version, --help
+
+lematt enroll HOST makes a key for HOST, has its host key confirmed, adds it to ~/.ssh/config, and prints the script:
+  --reload NAME=COMMAND      a service and the command that reloads it there, as postfix='/usr/bin/systemctl reload postfix'
+  --from ADDRESS             from where the key is good (default: our address towards HOST)
+  --hostname NAME, --port N  where it is, when ~/.ssh/config does not say so
+  --user NAME                the account there (default certmaint)
+  --names PATTERN            only certificates with such names
+  --forward redirect|tunnel  how it brings challenges home (default: what actions.conf says)
+  --fingerprint SHA256:...   its host key, when nobody is there to ask; --yes takes whatever is shown
+  --print                    show everything, write nothing
 
 exit codes: 0 all well; 1 something failed, everything else was done; 2 usage or configuration;
             70 a bug in lematt; 75 another run holds the lock; 130, 143 interrupted
 `
 
 /** Words that may come first. */
-export const verbs = ['plan', 'check', 'deliver'] as const
+export const verbs = ['plan', 'check', 'deliver', 'enroll'] as const
 
 const options = {
   'test': { type: 'boolean' },
@@ -60,6 +78,7 @@ const options = {
   'only': { type: 'string', multiple: true },
   'force': { type: 'boolean' },
   'again': { type: 'boolean' },
+  'hosts': { type: 'boolean' },
   'json': { type: 'boolean' },
   'verbose': { type: 'boolean' },
   'version': { type: 'boolean' },
@@ -70,9 +89,10 @@ const options = {
 export function parseArguments(argv: readonly string[]): Arguments {
   const [first = ''] = argv
   const verb = verbs.find(known => known === first)
+  if (verb === 'enroll') return enrollArguments(argv.slice(1))
   const { values, positionals } = parse(spreadOnly(verb === undefined ? argv : argv.slice(1)))
-  const given = (name: 'test' | 'prod' | 'cron' | 'force' | 'json' | 'verbose' | 'dry-run' | 'again'): boolean => values[name] === true
-  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose'), again: given('again'), delivers: verb === 'deliver', targets: positionals }
+  const given = (name: 'test' | 'prod' | 'cron' | 'force' | 'json' | 'verbose' | 'dry-run' | 'again' | 'hosts'): boolean => values[name] === true
+  const common = { config: values.config ?? 'conf/lematt.conf', cron: given('cron'), force: given('force'), json: given('json'), verbose: given('verbose'), again: given('again'), hosts: given('hosts'), delivers: verb === 'deliver', targets: positionals }
   if (values.help === true) return { ...common, verb: 'help' }
   if (values.version === true) return { ...common, verb: 'version' }
 
@@ -83,7 +103,8 @@ export function parseArguments(argv: readonly string[]): Arguments {
   if (mode === undefined && verb !== 'check') throw new UsageError('say --test (the CA\'s staging) or --prod (the real thing)')
   if (common.config === '') throw new UsageError('--config needs a path')
   if (common.again && verb !== 'deliver') throw new UsageError('--again goes with lematt deliver: it sends what was delivered before once more')
-  if (verb === 'deliver' && (values.only !== undefined || common.force)) throw new UsageError('lematt deliver takes names and sections without --only, and orders nothing that --force could mean')
+  if (common.hosts && verb !== 'check') throw new UsageError('--hosts goes with lematt check: it looks at the hosts of actions.conf')
+  if (verb === 'deliver' && (values.only !== undefined || common.force)) throw new UsageError('lematt deliver takes names, sections and hosts without --only, and orders nothing that --force could mean')
   const strange = verb === 'check' ? (['force', 'dry-run', 'cron'] as const).find(given) ?? (values.only === undefined ? undefined : 'only') : undefined
   if (strange !== undefined) throw new UsageError(`--${strange} means nothing to lematt check, which looks at everything and changes nothing`)
   if (common.force && values.only === undefined) throw new UsageError('--force needs --only NAME: reissuing everything would use up the CA\'s rate limits')
@@ -94,6 +115,13 @@ export function parseArguments(argv: readonly string[]): Arguments {
     ...(values.parallel === undefined ? {} : { parallel: parallelOf(values.parallel) }),
     ...(values.only === undefined ? {} : { only: values.only }),
   }
+}
+
+/** Its options are its own; of the others only --config means something to it. */
+function enrollArguments(argv: readonly string[]): Arguments {
+  const { request, config } = parseEnroll(argv)
+  const none = { cron: false, force: false, json: false, verbose: false, again: false, hosts: false, delivers: false, targets: [] }
+  return request === undefined ? { ...none, config, verb: 'help' } : { ...none, config, verb: 'enroll', enroll: request }
 }
 
 function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: string[]; options: typeof options; strict: true; allowPositionals: true }>> {

@@ -2,9 +2,12 @@
 /** Arguments, wiring, exit code: the only place that speaks for the process (spec §6). */
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
+import { createInterface } from 'node:readline/promises'
+import { fileURLToPath } from 'node:url'
 import { parseArguments, usage, type Arguments } from './args.js'
 import { AcmeProblem, ConfigError, LockedError, OperationalError, UsageError } from './core/errors.js'
 import { clean } from './core/text.js'
+import type { EnrolRequest } from './core/enrolment.js'
 import type { Configuration, Mode } from './core/types.js'
 import type { Asked } from './narrow.js'
 
@@ -21,6 +24,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const loaded = await loadConfiguration(args.config, process.cwd())
   const configuration = args.parallel === undefined ? loaded : { ...loaded, settings: { ...loaded.settings, parallel: args.parallel } }
   if (args.verb === 'check') return checkAll(args, configuration)
+  if (args.enroll !== undefined) return enrolHost(args.enroll, configuration)
   const mode = args.mode ?? 'test'
   return args.verb === 'plan' ? plan(args, mode, configuration) : night(args, mode, configuration)
 }
@@ -44,11 +48,39 @@ async function checkAll(args: Arguments, configuration: Configuration): Promise<
   const { check } = await import('./check.js')
   const modes: Mode[] = args.mode === undefined ? ['prod', 'test'] : [args.mode]
   const findings = await check({ configuration, modes, path: process.env['PATH'] ?? '', uid: process.geteuid?.(), clock })
+  if (args.hosts) {
+    const { checkHosts } = await import('./checkHosts.js')
+    const { signal } = onSignals()
+    findings.push(...await checkHosts({ configuration, mode: args.mode ?? 'prod', packageRoot, environment: process.env, signal, clock }))
+  }
   const { coloured, wantsColour } = await import('./edge/terminal.js')
   const colour = wantsColour(process.stdout, process.env) ? coloured : clean
   if (args.json) print(`${JSON.stringify({ version: 1, findings }, null, 2)}\n`)
   else for (const { level, text } of findings) print(`${colour(`${level}: ${text}`)}\n`)
   return findings.some(f => f.level === 'error') ? 1 : 0
+}
+
+/** The script for root alone goes to standard output, so that it can be piped to where it is run. */
+async function enrolHost(request: EnrolRequest, configuration: Configuration): Promise<number> {
+  const { enroll } = await import('./enroll.js')
+  const { signal } = onSignals()
+  const ask = async (question: string): Promise<boolean> => {
+    const terminal = createInterface({ input: process.stdin, output: process.stderr })
+    try {
+      return /^y(?:es)?$/iu.test((await terminal.question(question, { signal })).trim())
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    } finally {
+      terminal.close()
+    }
+  }
+  const script = await enroll({
+    request, configuration, packageRoot, environment: process.env, signal,
+    say: line => void process.stderr.write(`${clean(line)}\n`),
+    ...(process.stdin.isTTY ? { ask } : {}),
+  })
+  return print(script)
 }
 
 async function night(args: Arguments, mode: Mode, configuration: Configuration): Promise<number> {
@@ -63,7 +95,7 @@ async function night(args: Arguments, mode: Mode, configuration: Configuration):
   const interruption = onSignals()
   try {
     const { report, bugs } = await run({
-      configuration, mode, asked: asked(args), workingDirectory: process.cwd(), version: version(), clock, signal: interruption.signal,
+      configuration, mode, asked: asked(args), workingDirectory: process.cwd(), version: version(), clock, signal: interruption.signal, environment: process.env,
       listen: progress => {
         show.listen(progress)
         toLog?.(progress)
@@ -86,18 +118,23 @@ async function night(args: Arguments, mode: Mode, configuration: Configuration):
 /** The first signal asks for an orderly end, a second one of the same kind ends at once. */
 function onSignals(): { signal: AbortSignal; code: () => number | undefined } {
   const controller = new AbortController()
-  let code: number | undefined
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(name, () => {
-      code ??= 128 + constants.signals[name]
+      interruptedCode ??= 128 + constants.signals[name]
       controller.abort(new OperationalError(`interrupted by ${name}`))
     })
   }
-  return { signal: controller.signal, code: () => code }
+  return { signal: controller.signal, code: () => interruptedCode }
 }
 
+/** Of the first signal. */
+let interruptedCode: number | undefined
+
+/** The directory of package.json: this file is dist/src/cli.js there. */
+const packageRoot = fileURLToPath(new URL('../../', import.meta.url))
+
 function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  const text = readFileSync(`${packageRoot}package.json`, 'utf8')
   return (JSON.parse(text) as { version: string }).version
 }
 
@@ -128,7 +165,7 @@ function codeFor(error: unknown): number {
   }
   if (error instanceof OperationalError || error instanceof AcmeProblem) {
     say(`lematt: ${error.message}`)
-    return 1
+    return interruptedCode ?? 1
   }
   reportBug(error)
   return bugCode

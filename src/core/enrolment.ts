@@ -131,7 +131,7 @@ export function checkFrom(text: string): string {
 
 /** A shell pattern on NAME of the store. @throws UsageError */
 export function checkPattern(pattern: string): string {
-  if (!/^[A-Za-z0-9._*?[\]!-]{1,180}$/u.test(pattern)) {
+  if (!/^[A-Za-z0-9._:*?[\]!-]{1,180}$/u.test(pattern)) {
     refuse('--names', pattern, 'is no pattern for names of certificates: letters, digits, dots, _, - and the shell\'s * ? [ ], as in \'*.example.com\'')
   }
   return pattern
@@ -153,8 +153,8 @@ export function checkChallengeUrl(url: string): string {
   return url.replace(/\/+$/u, '')
 }
 
-/** What leforward is started with on the host: exactly this is what sudoers allows. */
-const leforwardWords = (url: string): string => `${onHost.leforward} --ssh --allow ${url}`
+/** What the receiver starts on the host, once it has found the URL in receive.conf: exactly this is what sudoers allows. */
+const leforwardCommand = (url: string): string => `${onHost.leforward} --baseurl ${url}`
 
 /** The line of authorized_keys: this key, from there, to the receiver, and nothing else (sshd(8)). */
 export function authorizedKeysLine({ from, forward, publicKey }: Enrolment): string {
@@ -181,7 +181,7 @@ export function receiveConf({ host, reloads, names }: Enrolment): string {
 
 /** What receive.conf says besides where challenges are redirected. */
 export function receiveConfForward(url: string): string {
-  return `forward ${url}\nleforward ${onHost.sudo} -n ${leforwardWords(url)}\n`
+  return `forward ${url}\nleforward ${onHost.sudo} -n ${onHost.leforward}\n`
 }
 
 /** `,` `:` `=` and `\` have a meaning in the arguments of sudoers(5); without arguments any would be allowed. */
@@ -203,5 +203,5 @@ export function sudoersFile({ host, user, reloads }: Enrolment): string {
 
 /** What sudoers says besides where challenges are redirected: root binds port 80, then leforward becomes the caller. */
 export function sudoersForward(user: string, url: string): string {
-  return `Defaults!${onHost.leforward} env_keep += "SSH_ORIGINAL_COMMAND"\n${user} ALL=(root) NOPASSWD: ${sudoersCommand(leforwardWords(url))}\n`
+  return `${user} ALL=(root) NOPASSWD: ${sudoersCommand(leforwardCommand(url))}\n`
 }

@@ -121,7 +121,10 @@ entry() {
 }
 
 has_node() {
-  command -v node >/dev/null && node -e 'process.exit(parseInt(process.versions.node, 10) >= 18 ? 0 : 1)'
+  command -v node >/dev/null || return 1
+  version=$(node --version)
+  version=\${version#v}
+  [ "\${version%%.*}" -ge 18 ]
 }
 
 # Groups and account. Its home is root's, so that nothing that runs as this user can give itself another key.

@@ -76,6 +76,7 @@ describe('the files of an enrolled host', () => {
     // Without the quotes sudo would take any arguments.
     assert.match(text, /own-reload ""$/mu)
     assert.match(text, /\/x\/y a\\=b\\:c \+d@e$/mu)
+    assert.match(text, /^certmaint ALL=\(root\) NOPASSWD: \/usr\/local\/lib\/lematt\/leforward --baseurl http\\:\/\/c\.example\\:80\/x$/mu)
     const file = join(dir, 'sudoers')
     writeFileSync(file, text, { mode: 0o440 })
     execFileSync('visudo', ['-cqf', file])
@@ -86,7 +87,7 @@ describe('the files of an enrolled host', () => {
     assert.deepEqual(text.split('\n').slice(1, -1), [
       'cert /etc/lematt/tls/cert', 'key /etc/lematt/tls/key', 'certmode 0644', 'keymode 0640', 'group ssl-cert', 'names *.example.com',
       'reload postfix /usr/bin/sudo -n /usr/bin/systemctl reload postfix', 'reload own /usr/bin/sudo -n /usr/local/sbin/own-reload', 'reloadtimeout 60',
-      'forward http://central.example.com', 'leforward /usr/bin/sudo -n /usr/local/lib/lematt/leforward --ssh --allow http://central.example.com',
+      'forward http://central.example.com', 'leforward /usr/bin/sudo -n /usr/local/lib/lematt/leforward',
     ])
     assert.doesNotMatch(receiveConf({ ...enrolment, names: [] }), /^names/mu)
   })
