@@ -6,26 +6,20 @@ import { AcmeProblem, OperationalError } from './core/errors.js'
 import type { Bar } from './core/memory.js'
 import { parkedMessage } from './core/report.js'
 import { cleanLine } from './core/text.js'
-import type { Configuration, KeyType, Leaf, Mode, Order, OrderOutcome, Subject } from './core/types.js'
+import type { KeyType, Leaf, Order, OrderOutcome, Subject } from './core/types.js'
 import type { Acme, AcmeAuthorization, AcmeOrder } from './edge/acme.js'
-import type { Solver } from './edge/challenge.js'
+import { answerer, type Solver } from './edge/challenge.js'
 import { checkStore, forgetTokens, readText, savePair, type NewPair, type StorePaths } from './edge/store.js'
 import { checkIssued, makeCsr, makeKey, readKey } from './edge/x509.js'
 import { lateAbort } from './late.js'
-import { preparations, type Preparations } from './prepare.js'
-import type { Listener } from './progress.js'
+import { preparations, type PrepareContext, type Preparations } from './prepare.js'
 import { openAccount, openSolver } from './session.js'
 import { AuthorizationFailed, expectedMessage, validateAll } from './validate.js'
 
-export interface IssueContext {
-  readonly configuration: Configuration
-  readonly mode: Mode
+export interface IssueContext extends Omit<PrepareContext, 'answerer'> {
   readonly paths: StorePaths
-  readonly workingDirectory: string
   readonly version: string
   readonly clock: () => Date
-  readonly signal: AbortSignal
-  readonly listen: Listener
 }
 
 /** What issuing came to; `bar` when the CA was down or refused the whole account. */
@@ -95,11 +89,13 @@ class IssueRun {
     const { configuration: { settings }, paths } = this.context
     let acme: Acme | undefined
     let solver: Solver | undefined
-    const prepared = preparations(this.context, [...subjects.keys()])
+    // What comes through tunnels finds its answer here, whichever way others are answered.
+    const tunnelled = answerer()
+    const prepared = preparations({ ...this.context, answerer: tunnelled }, [...subjects.keys()])
     try {
       // Whatever would make an order useless is found before the first one is spent.
       await checkStore(paths)
-      solver = await openSolver({ ...this.context, settings })
+      solver = await openSolver({ ...this.context, settings }, tunnelled)
       acme = await openAccount({ ...this.context, settings }, this.late.signal)
       const tools = { acme, solver, prepared }
       const queue = new PQueue({ concurrency: settings.parallel })

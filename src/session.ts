@@ -4,7 +4,7 @@ import { accountKey } from './account.js'
 import { AcmeProblem, OperationalError } from './core/errors.js'
 import type { Mode, Settings } from './core/types.js'
 import { openAcme, type Acme } from './edge/acme.js'
-import { checkDropDirectory, dropDirectory, listener, type Solver } from './edge/challenge.js'
+import { allOf, checkDropDirectory, dropDirectory, listener, type Solver } from './edge/challenge.js'
 import { noteTokens, readText, type StorePaths } from './edge/store.js'
 import { readKey } from './edge/x509.js'
 import type { Listener } from './progress.js'
@@ -34,8 +34,15 @@ export async function authorityOf(settings: Settings, mode: Mode): Promise<strin
   return `${directoryOf(settings, mode)} (${account})`
 }
 
-/** @throws OperationalError with the remedy when challenges cannot be answered */
-export async function openSolver({ settings, paths, listen }: SessionContext): Promise<Solver> {
+/**
+ * The way to answer that is configured, and beside it `tunnelled`, which closes with it: nobody knows where the CA will come in.
+ * @throws OperationalError with the remedy when challenges cannot be answered
+ */
+export async function openSolver(context: SessionContext, tunnelled: Solver): Promise<Solver> {
+  return allOf(tunnelled, await configuredSolver(context))
+}
+
+async function configuredSolver({ settings, paths, listen }: SessionContext): Promise<Solver> {
   const { challengeListen, challengeDropDir = '' } = settings
   if (challengeListen !== undefined) return listener(challengeListen)
   await checkDropDirectory(challengeDropDir)
