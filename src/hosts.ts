@@ -2,7 +2,6 @@
  * Deliveries to hosts → outcomes (spec §8). All hosts at once, one connection each; on a host one section after the other:
  * look what is there, send what is lacking, reload, see the ports show it. A receipt after each thing that was seen done.
  */
-import PQueue from 'p-queue'
 import { OperationalError } from './core/errors.js'
 import { hostKey, hostMembers, parkedHost, planHost, type HostMembers } from './core/hostPlan.js'
 import { filesKey, hasReceipt, reloadKey, verifyKey, withoutHost } from './core/hostReceipts.js'
@@ -16,6 +15,7 @@ import type { StorePaths } from './edge/store.js'
 import { look } from './look.js'
 import { Parcels } from './parcel.js'
 import type { Listener } from './progress.js'
+import { Queue } from './queue.js'
 import { seen, shown, type Before } from './verify.js'
 
 export interface HostsContext {
@@ -48,7 +48,7 @@ export async function serveHosts(inventory: readonly Held[], state: State, conte
 class HostsRun {
   readonly outcomes = new Map<string, HostOutcome>()
   receipts: Receipts
-  private readonly work = new PQueue({ concurrency: hostsAtOnce })
+  private readonly work = new Queue({ concurrency: hostsAtOnce })
   private readonly parcels: Parcels
   private saving: Promise<void> | undefined
 

@@ -1,9 +1,9 @@
 /** Proof by handshake (spec §8, Verify): the ports of one host's own address must show the certificates that were delivered. */
 import { setTimeout as pause } from 'node:timers/promises'
-import PQueue from 'p-queue'
 import type { Configuration, HostDelivery, Mode, VerifyPort } from './core/types.js'
 import { expectations, mismatch, question, type Expectation, type Shown } from './core/verify.js'
 import { probe } from './edge/tls.js'
+import { Queue } from './queue.js'
 
 export interface VerifyContext {
   readonly configuration: Configuration
@@ -73,7 +73,7 @@ const isAborted = (signal: AbortSignal): boolean => signal.aborted
 
 /** An abort ends it early; what has not been answered by then is left out. */
 async function each(questions: readonly Expectation[], { address, signal }: VerifyContext, take: (expectation: Expectation, result: Shown) => void): Promise<void> {
-  const queue = new PQueue({ concurrency: atOnce })
+  const queue = new Queue({ concurrency: atOnce })
   await Promise.all(questions.map(expectation => queue.add(async () => {
     if (isAborted(signal)) return
     const { port: { port, protocol }, servername, keyType } = expectation

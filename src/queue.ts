@@ -1,0 +1,2 @@
+/** Bounded parallelism, by p-queue: `new Queue({ concurrency })`, `add`, `onIdle`. */
+export { default as Queue } from 'p-queue'
