@@ -38,6 +38,8 @@ interface Running {
   ended?: CommandResult
   /** When it ended, on the clock of `at`. */
   until?: number
+  /** Ended by us: what becomes of it is no news. */
+  over?: boolean
   /** That it failed where others work has been told. */
   told?: boolean
 }
@@ -80,7 +82,7 @@ export function preparations(context: PrepareContext, subjects: readonly Subject
     if (present !== undefined && !worn(present)) return present
     if (present !== undefined) endings.push(present.started.end())
     const started = start()
-    const failed = started.result.then(result => {
+    const failure = started.result.then(result => {
       entry.ended = result
       entry.until = performance.now()
       // Ended well, it may have done all there was to do, like opening a port, or go on in the background.
@@ -89,14 +91,19 @@ export function preparations(context: PrepareContext, subjects: readonly Subject
       tellPartial()
       return result
     })
-    failed.catch(() => undefined) // nobody may be waiting for it any more
-    const entry: Running = { started, silenceMs, at: performance.now(), failed }
+    failure.catch(() => undefined) // nobody may be waiting for it any more
+    const entry: Running = { started, silenceMs, at: performance.now(), failed: failure }
     running.set(key, entry)
     void started.firstLine.then(() => {
       entry.begun = true
       tellPartial()
     })
     return entry
+  }
+
+  function end(entry: Running): Promise<void> {
+    entry.over = true
+    return entry.started.end()
   }
 
   /** A host that fails where another works stops nobody, but whoever is sent to it cannot be answered. */
@@ -106,7 +113,7 @@ export function preparations(context: PrepareContext, subjects: readonly Subject
       const entries = jobs.flatMap(({ key }) => running.get(key) ?? [])
       if (!entries.some(({ begun, ended }) => begun === true && ended === undefined)) continue
       for (const entry of entries) {
-        if (entry.ended?.ok !== false || entry.told === true) continue
+        if (entry.ended?.ok !== false || entry.over === true || entry.told === true) continue
         entry.told = true
         listen({ type: 'warning', text: `${what} does not work on every host: ${message([entry.ended])}` })
       }
@@ -114,31 +121,32 @@ export function preparations(context: PrepareContext, subjects: readonly Subject
   }
 
   /** Rejects when all that could have met the need has failed. */
-  function failing({ what, jobs, message }: Need): Promise<never> {
-    const failed = Promise.all(jobs.map(job => run(job).failed)).then((results): never => {
-      throw new OperationalError(`${what} failed: ${message(results)}`)
+  function failing(need: Need): Promise<never> {
+    const failure = Promise.all(need.jobs.map(job => run(job).failed)).then((results): never => {
+      throw failed(need, results)
     })
-    failed.catch(() => undefined) // it may fail before anybody waits for it, or when nobody does any more
-    return failed
+    failure.catch(() => undefined) // it may fail before anybody waits for it, or when nobody does any more
+    return failure
   }
 
-  function failureOf({ what, jobs, message }: Need): string | undefined {
-    const entries = jobs.flatMap(({ key }) => running.get(key) ?? []).filter(entry => !worn(entry))
+  function failureOf(need: Need): string | undefined {
+    const entries = need.jobs.flatMap(({ key }) => running.get(key) ?? []).filter(entry => !worn(entry))
     const results = entries.flatMap(({ ended }) => (ended?.ok === false ? [ended] : []))
-    return results.length < jobs.length ? undefined : `${what} failed: ${message(results)}`
+    return results.length < need.jobs.length ? undefined : failed(need, results).message
   }
 
   return {
     start(subject, identifier) {
-      const failed = Promise.race([...needsFor(subject, identifier).map(failing), new Promise<never>(() => undefined)])
-      failed.catch(() => undefined)
-      return { failed }
+      const failure = Promise.race([...needsFor(subject, identifier).map(failing), new Promise<never>(() => undefined)])
+      failure.catch(() => undefined)
+      return { failed: failure }
     },
     async ready(subject, identifier) {
       await Promise.all(needsFor(subject, identifier).map(async need => {
         const entries = need.jobs.map(run)
         await Promise.all(entries.map(settled))
-        if (entries.every(({ ended }) => ended?.ok === false)) await failing(need)
+        const results = entries.flatMap(({ ended }) => (ended?.ok === false ? [ended] : []))
+        if (results.length === entries.length) throw failed(need, results)
       }))
     },
     failure(subject, identifiers = subject.identifiers) {
@@ -154,14 +162,11 @@ export function preparations(context: PrepareContext, subjects: readonly Subject
         if (left?.delete(subject) !== true || left.size > 0) continue
         users.delete(key)
         const entry = running.get(key)
-        if (entry !== undefined) endings.push(entry.started.end())
-        running.delete(key)
+        if (entry !== undefined) endings.push(end(entry))
       }
     },
     async close() {
-      const entries = [...running.values()]
-      running.clear()
-      await Promise.all([...endings, ...entries.map(({ started }) => started.end())])
+      await Promise.all([...endings, ...[...running.values()].map(end)])
     },
   }
 }
@@ -172,3 +177,5 @@ async function settled({ at, silenceMs, started: { result, firstLine } }: Runnin
   await Promise.race([result, within(Math.max(0, at + silenceMs - performance.now())), firstLine.then(() => Promise.race([result, within(lastWordsMs)]))])
   over.abort()
 }
+
+const failed = ({ what, message }: Need, results: readonly CommandResult[]): OperationalError => new OperationalError(`${what} failed: ${message(results)}`)

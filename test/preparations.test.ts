@@ -1,11 +1,14 @@
 /** What `prepare` commands say of themselves while they run: ready, failed; and that many names cost little. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test, type TestContext } from 'node:test'
 import type { Section, Subject } from '../src/core/types.js'
+import { answerer } from '../src/edge/challenge.js'
+import { openSsh } from '../src/edge/ssh.js'
 import { preparations, type Preparations } from '../src/prepare.js'
+import type { Progress } from '../src/progress.js'
 import { configuration, section, subject } from './helpers/held.js'
 import { until } from './helpers/until.js'
 import { processesIn } from './helpers/witness.js'
@@ -17,9 +20,16 @@ after(() => {
 })
 
 const signal = new AbortController().signal
-function prepare(t: TestContext, sections: readonly Section[], subjects: readonly Subject[]): Preparations {
-  const prepared = preparations({ configuration: configuration(sections), mode: 'test', workingDirectory: directory, signal }, subjects)
-  t.after(() => prepared.close())
+const context = { mode: 'test', workingDirectory: directory, signal } as const
+function prepare(t: TestContext, sections: readonly Section[], subjects: readonly Subject[], listen: (progress: Progress) => void = () => undefined): Preparations {
+  // Nothing listens at the first port of any address here, and nobody has a key for us.
+  writeFileSync(join(directory, 'ssh_config'), 'HostName 127.0.0.1\nPort 1\nIdentityAgent none\n')
+  const ssh = openSsh({ signal, configFile: join(directory, 'ssh_config') })
+  const prepared = preparations({ ...context, configuration: configuration(sections, { challengeUrl: 'http://central.example' }), ssh, answerer: answerer(), listen }, subjects)
+  t.after(async () => {
+    await prepared.close()
+    await ssh.close()
+  })
   return prepared
 }
 async function took(work: Promise<unknown>): Promise<number> {
@@ -93,13 +103,46 @@ describe('prepare commands', { concurrency: true, timeout: 60_000 }, () => {
   })
 })
 
-test('two hundred subjects of a hundred names, fifty overrides: the planning does not stop the program', () => {
+describe('forwards to hosts that do not answer', { concurrency: true, timeout: 60_000 }, () => {
+  const a = subject('a.example')
+  const b = subject('b.example')
+
+  test('it has failed when each has; each is named, once; commands beside it go on; names of other sections are not concerned', async t => {
+    const told: Progress[] = []
+    const mail = section('mail', { domains: ['a.example'], hosts: ['mx1', 'mx2'], forward: 'redirect', prepare: ['echo listening; exec sleep 60'] })
+    const prepared = prepare(t, [section('default'), mail], [a, b], progress => told.push(progress))
+    const { failed } = prepared.start(a, 'a.example')
+    const message = /^forward of \[mail\] failed: mx1: .+\nmx2: .+$/u
+    await assert.rejects(failed, { name: 'OperationalError', message })
+    await assert.rejects(prepared.ready(a, 'a.example'), { name: 'OperationalError', message })
+    assert.match(prepared.failure(a) ?? '', message)
+    assert.equal(prepared.failure(b), undefined)
+    await prepared.ready(b, 'b.example')
+    assert.deepEqual(told, [], 'what is told as a failure is no warning besides')
+  })
+
+  test('a section without hosts has nothing to forward; a tunnel and a redirect are two things', async t => {
+    const prepared = prepare(t, [section('none', { domains: ['a.example'], forward: 'tunnel' }), section('both', { domains: ['b.example'], hosts: ['mx1'], forward: 'tunnel' })], [a, b])
+    await prepared.ready(a, 'a.example')
+    assert.equal(prepared.failure(a), undefined)
+    await assert.rejects(prepared.ready(b, 'b.example'), { message: /^forward of \[both\] failed: mx1: /u })
+  })
+
+  test('who is done waits for no host', async t => {
+    const prepared = prepare(t, [section('default', { hosts: ['mx1'], forward: 'redirect' })], [a])
+    prepared.start(a, 'a.example')
+    prepared.done(a)
+    assert.ok(await took(prepared.close()) < 500)
+  })
+})
+
+test('two hundred subjects of a hundred names, fifty overrides: the planning does not stop the program', t => {
   const subjects = Array.from({ length: 200 }, (_, s) => subject(Array.from({ length: 100 }, (__, k) => `n${k}.s${s}.example`).join(' ')))
   const overrides = Array.from({ length: 50 }, (_, m) => section(`o${m}`, {
     domains: subjects.filter((__, i) => i % 50 === m).flatMap(({ identifiers }) => identifiers.slice(0, 50)), prepare: [`ssh h${m}`],
   }))
   const start = performance.now()
-  const prepared = preparations({ configuration: configuration([section('default', { prepare: ['open DOMAIN'] }), ...overrides]), mode: 'test', workingDirectory: directory, signal }, subjects)
+  const prepared = prepare(t, [section('default', { prepare: ['open DOMAIN'], hosts: ['mx1', 'mx2'], forward: 'tunnel' }), ...overrides], subjects)
   for (const each of subjects) {
     assert.equal(prepared.failure(each), undefined)
     prepared.done(each)
