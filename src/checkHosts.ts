@@ -71,7 +71,8 @@ class HostCheck {
 
   async findings(): Promise<Finding[]> {
     const [login, ports] = await Promise.all([this.login(), this.ports()])
-    return [...login, ...ports]
+    // A name that ssh does not take is one finding, not two.
+    return [...login, ...ports.filter(({ text }) => !login.some(other => other.text === text))]
   }
 
   private say(level: Finding['level'], text: string): Finding {

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** Arguments, wiring, exit code: the only place that speaks for the process (spec §6). */
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { createInterface } from 'node:readline/promises'
@@ -65,14 +66,16 @@ async function enrolHost(request: EnrolRequest, configuration: Configuration): P
   const { enroll } = await import('./enroll.js')
   const { signal } = onSignals()
   const ask = async (question: string): Promise<boolean> => {
-    const terminal = createInterface({ input: process.stdin, output: process.stderr })
+    // Not as a terminal: Ctrl-C is then a signal, as everywhere. At the end of input nobody has said yes.
+    const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false })
     try {
-      return /^y(?:es)?$/iu.test((await terminal.question(question, { signal })).trim())
+      const answer = await Promise.race([lines.question(question, { signal }), once(lines, 'close').then(() => '')])
+      return /^y(?:es)?$/iu.test(answer.trim())
     } catch (error) {
       signal.throwIfAborted()
       throw error
     } finally {
-      terminal.close()
+      lines.close()
     }
   }
   const script = await enroll({

@@ -2,7 +2,7 @@
  * `lematt enroll HOST` (spec §8): a key pair of its own for the host, its host key confirmed and pinned, a block in ssh_config,
  * and the script for root there, which is all that goes to standard output. Twice the same changes nothing.
  */
-import { readFile } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -40,7 +40,7 @@ export async function enroll(context: EnrollContext): Promise<string> {
   const keyFile = join(dirname(configFile), `lematt-${request.host}`)
   const place = { configFile, keyFile, isNamed: await hasBlock(configFile, request.host) }
 
-  const ssh = open(context)
+  const ssh = await open(context)
   try {
     const target = await targetOf(ssh, place.isNamed, request)
     const keys = await confirmed(ssh, target, context)
@@ -52,7 +52,8 @@ export async function enroll(context: EnrollContext): Promise<string> {
       ...challengeUrl === undefined ? {} : { challengeUrl },
       ...publicKey === undefined ? {} : { publicKey },
     }
-    const block: HostBlock = { host: request.host, hostName: target.hostName, port: target.port, user: request.user, keyFile }
+    const { hostName, port, proxyJump } = target
+    const block: HostBlock = { host: request.host, hostName, port, user: request.user, proxyJump, keyFile }
     if (request.print) show(context, enrolment, block, { ...place, target, keys })
     else {
       await write(context, block, { ...place, target, keys })
@@ -73,8 +74,11 @@ interface Place {
 }
 type Found = Place & { readonly target: SshTarget; readonly keys: readonly ShownKey[] }
 
-function open({ configuration: { settings: { sshConfig } }, signal, environment }: EnrollContext): Ssh {
-  return openSsh({ signal, environment, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) })
+async function open({ configuration: { settings: { sshConfig } }, signal, environment }: EnrollContext): Promise<Ssh> {
+  if (sshConfig === undefined) return openSsh({ signal, environment })
+  // ssh refuses a file that is not there; the first enrolment makes it.
+  const isThere = await access(sshConfig).then(() => true, () => false)
+  return openSsh({ signal, environment, configFile: isThere ? sshConfig : '/dev/null' })
 }
 
 /** What the sections that name this host say; undefined when they do not agree or say nothing. */
@@ -169,7 +173,7 @@ async function write({ request, say }: EnrollContext, block: HostBlock, { config
 
 /** Whether ssh_config, as ssh understands it, leads where it should; an older block may say otherwise. */
 async function agrees(context: EnrollContext, block: HostBlock, configFile: string): Promise<void> {
-  const fresh = open(context)
+  const fresh = await open(context)
   try {
     const { hostName, port, user, identityFiles } = await fresh.resolve(block.host)
     const { request } = context

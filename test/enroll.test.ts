@@ -435,6 +435,22 @@ describe('lematt enroll', { skip: needs }, () => {
     assert.equal(await small.must('stat', ['-c', '%a %U:%G', '/var/lib/lematt/.ssh/authorized_keys']), '640 root:certmaint\n')
   })
 
+  test('the first host of all, before there is an ssh_config', async () => {
+    const fresh = join(lab.dir, 'fresh')
+    mkdirSync(fresh)
+    const said: string[] = []
+    const { request } = parseEnroll(['mx1', '--hostname', host.address, '--yes'])
+    assert.ok(request !== undefined)
+    const loaded = await configuration()
+    const context = { packageRoot, environment: {}, signal: new AbortController().signal, say: (line: string) => { said.push(line) } }
+    const settings = { ...loaded.settings, sshConfig: join(fresh, 'ssh', 'config') }
+    // Where ssh has no UserKnownHostsFile it is ~/.ssh/known_hosts, which is nobody's business here: only shown.
+    const text = await enroll({ ...context, configuration: { ...loaded, settings }, request: { ...request, print: true } })
+    assert.match(text, /^main <\/dev\/null$/mu)
+    assert.match(said.join('\n'), new RegExp(`would add to ${fresh}/ssh/config:\n# lematt enroll mx1\nHost mx1\n`, 'u'))
+    assert.deepEqual(contents(fresh), {})
+  })
+
   test('an account whose home is its own is not taken; nothing has been given to it', async () => {
     await host.must('sh', ['-ec', 'useradd --create-home --shell /bin/sh person'])
     const { script: other } = await enrol([reload, '--user', 'person'])

@@ -7,12 +7,14 @@ export interface HostBlock {
   readonly hostName: string
   readonly port: number
   readonly user: string
+  /** Through which hosts, the first hop first; as ssh_config has it for the host's own name. */
+  readonly proxyJump?: readonly string[]
   /** Absolute path of the private key. */
   readonly keyFile: string
 }
 
 /** The block, with a final line feed. @throws OperationalError when ssh_config cannot hold the path */
-export function hostBlock({ host, hostName, port, user, keyFile }: HostBlock): string {
+export function hostBlock({ host, hostName, port, user, proxyJump = [], keyFile }: HostBlock): string {
   if (/["\\\n\r]/u.test(keyFile)) {
     throw new OperationalError(`${cleanLine(keyFile)}: ssh_config cannot hold such a path; set sshConfig in lematt.conf to a file in a directory with a plain name`)
   }
@@ -25,6 +27,7 @@ export function hostBlock({ host, hostName, port, user, keyFile }: HostBlock): s
     `  HostName ${hostName}`,
     `  Port ${port}`,
     `  User ${user}`,
+    ...proxyJump.length === 0 ? [] : [`  ProxyJump ${proxyJump.join(',')}`],
     `  IdentityFile ${/[^A-Za-z0-9._/%@+=:,-]/u.test(path) ? `"${path}"` : path}`,
     '  IdentitiesOnly yes',
     '',

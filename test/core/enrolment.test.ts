@@ -205,6 +205,11 @@ describe('the block in ssh_config', () => {
     for (const line of ['Host mx*', 'Host mx10', '# Host mx1', 'HostName mx1', 'Match host mx1']) assert.ok(!namesHost(line, 'mx1'), line)
   })
 
+  test('the way through other hosts is kept', { skip: skip('ssh') }, () => {
+    assert.equal(asSsh(hostBlock({ ...ours, proxyJump: ['gate', 'ops@inner:2222'] })).get('proxyjump'), 'gate,ops@inner:2222')
+    assert.doesNotMatch(hostBlock(ours), /ProxyJump/u)
+  })
+
   test('a path that ssh_config cannot hold is refused', () => {
     for (const keyFile of ['/a"b', '/a\nb', '/a\\b', '/${HOME}/x']) assert.throws(() => hostBlock({ ...ours, keyFile }), /set sshConfig in lematt\.conf/u)
   })
