@@ -13,9 +13,13 @@ import { until } from './helpers/until.js'
 import { asked } from './helpers/witness.js'
 
 const base = 'http://central.example.com'
-const tunnelOptions = 'port-forwarding,permitlisten="127.0.0.1:8402",permitopen="localhost:1"'
+const tunnelOptions = 'port-forwarding,permitlisten="127.0.0.1:8402",permitopen="localhost:1",'
+const receiver = new URL('../remote/lematt-receive', import.meta.url).pathname
 /** An address of the central host where nobody listens: our own look at the challenge waits there. */
 const nowhere = '127.0.0.9'
+
+/** The receiver takes its configuration from root alone. */
+const asRoot = process.getuid?.() === 0 ? false : 'needs root, whose the receiver’s configuration must be'
 
 /** What a host's web server needs for `forward: tunnel`. */
 const passOn = (address: string): string => `
@@ -25,7 +29,7 @@ const passOn = (address: string): string => `
     location / { return 404; }
   }`
 
-describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, () => {
+describe('forward', { skip: labSkip() || asRoot, concurrency: false, timeout: 300_000 }, () => {
   let night: Night
   let leforward: Awaited<ReturnType<typeof buildLeforward>>
   const sshds = new Map<string, Sshd>()
@@ -56,14 +60,16 @@ describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, (
   }
   const start = (): Daemon => night.lab.spawn(process.execPath, [...child, night.conf])
 
-  /** A host with one key; its sshd allows forwarding, so that only the key's own line holds. */
-  async function host(name: string, restrictions: string): Promise<LabHost> {
+  /** An enrolled host with its receiver; its sshd allows forwarding, so that only the key's own line holds. */
+  async function host(name: string, { options = '', first = '' } = {}): Promise<LabHost> {
     const made = await night.lab.host(name)
-    sshds.set(name, await made.sshd({ keys: { [name]: `restrict,from="${night.lab.address}",${restrictions}` }, config: 'AllowTcpForwarding yes' }))
+    const [cert, key] = ['cert', 'key'].map(directory => join(made.dir, directory)) as [string, string]
+    for (const directory of [cert, key]) mkdirSync(directory, { mode: 0o755 })
+    const configuration = made.machine.write('receive.conf', `cert ${cert}\nkey ${key}\nforward ${base}\nleforward ${process.execPath} ${leforward.path}\n`)
+    const line = `restrict,from="${night.lab.address}",${options}command="${first}${receiver} ${configuration}"`
+    sshds.set(name, await made.sshd({ keys: { [name]: line }, config: 'AllowTcpForwarding yes' }))
     return made
   }
-  /** The forced command, of which the host is told in its environment what was asked. */
-  const forwarding = (): string => `command="SSH_ORIGINAL_COMMAND=\${SSH_ORIGINAL_COMMAND#forward } exec ${process.execPath} ${leforward.path} --ssh --allow ${base}"`
   const listens = async (at: LabHost, port: number): Promise<boolean> => (await at.must('ss', ['-Hltn', `sport = :${port}`])).trim() !== ''
   const isFree = (at: LabHost, port: number): Promise<void> => until(async () => !await listens(at, port), { ms: 8000, what: `port ${port} of ${at.name} is free` })
   const nobodyForwards = (at: LabHost): Promise<void> => until(async () => !(await at.must('ps', ['-eo', 'args'])).includes(leforward.path), { ms: 8000, what: `the end of leforward on ${at.name}` })
@@ -73,7 +79,7 @@ describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, (
     let mx2: LabHost
     let down: LabHost
     before(async () => {
-      [mx1, mx2, down] = await Promise.all([host('mx1', forwarding()), host('mx2', forwarding()), host('down', forwarding())])
+      [mx1, mx2, down] = await Promise.all([host('mx1'), host('mx2'), host('down')])
       await down.unplug()
     })
 
@@ -114,8 +120,8 @@ describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, (
     })
 
     test('when it fails on each host, each is named with its remedy; the CA validates nothing, and no further order is spent', async () => {
-      const wrong = await host('wrong', forwarding())
-      const busy = await host('busy', forwarding())
+      const wrong = await host('wrong')
+      const busy = await host('busy')
       const nginx = await busy.nginx(`server { listen ${busy.address}:80; return 404; }`, [80])
       await configure('[mail]\ndomains: f.example.com g.example.com\nhosts: nobody busy\nforward: redirect\n[default]\n', { 'f.example.com': busy.address, 'g.example.com': busy.address }, { parallel: '1' })
       const before = asked(night.pebble)
@@ -129,13 +135,13 @@ describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, (
 
       // A base URL that the host does not allow.
       await configure('[mail]\ndomains: h.example.com\nhosts: wrong\nforward: redirect\n[default]\n', { 'h.example.com': wrong.address }, { challengeUrl: 'http://thief.example.com' })
-      assert.match((await run(1)).stdout, /^failed: h\.example\.com: forward of \[mail\] failed: wrong: [^]*may not forward to http:\/\/thief\.example\.com/mu)
+      assert.match((await run(1)).stdout, /^failed: h\.example\.com: forward of \[mail\] failed: wrong: the receiver says: http:\/\/thief\.example\.com is no URL that this host forwards to; it has: http:\/\/central\.example\.com; add it to .*$/mu)
       assert.equal(asked(night.pebble).challenges, before.challenges)
       for (const each of [wrong, busy]) assert.equal(await listens(each, 80), false)
     })
 
     test('challengeCheck: no: the CA is asked when the forwarder says that it listens', async () => {
-      const slow = await host('slow', forwarding().replace('="', '="sleep 6; '))
+      const slow = await host('slow', { first: 'sleep 6; exec ' })
       await configure('[mail]\ndomains: i.example.com\nhosts: slow\nforward: redirect\n[default]\n', { 'i.example.com': slow.address }, { challengeCheck: 'no' })
       const { challenges } = asked(night.pebble)
       assert.equal((await run(0)).stdout, 'done: i.example.com\n')
@@ -164,7 +170,7 @@ describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, (
     let web: LabHost
     before(async () => {
       mkdirSync(join(night.lab.dir, 'unserved'))
-      web = await host('web', `${tunnelOptions},command="/bin/false"`)
+      web = await host('web', { options: tunnelOptions })
       await web.nginx(passOn(web.address), [80])
     })
     const tunnel = '[web]\ndomains: l.example.com m.example.com n.example.com\nhosts: web\nforward: tunnel\n[default]\n'
@@ -195,7 +201,7 @@ describe('forward', { skip: labSkip(), concurrency: false, timeout: 300_000 }, (
     })
 
     test('a key that may not, or a port that is taken: what to write where, and the CA validates nothing', async () => {
-      const poor = await host('poor', 'command="/bin/false"')
+      const poor = await host('poor')
       await configure('[web]\ndomains: o.example.com\nhosts: poor\nforward: tunnel\n[default]\n', { 'o.example.com': poor.address }, unserved())
       const { challenges } = asked(night.pebble)
       const message = /^failed: o\.example\.com: forward of \[web\] failed: \w+: .*127\.0\.0\.1:8402.*permitlisten="127\.0\.0\.1:8402".*ss -ltnp 'sport = :8402'.*permitopen="localhost:1"/mu
