@@ -237,4 +237,55 @@ describe('forward', { skip: labSkip() || asRoot, concurrency: false, timeout: 30
       assert.match(readFileSync(join(sshds.get('web')?.directory ?? '', 'authorized_keys'), 'utf8'), /permitlisten/u)
     })
   })
+
+  describe('a whole night', { concurrency: false }, () => {
+    let mail: LabHost
+    let web: LabHost
+    before(async () => {
+      [mail, web] = await Promise.all([host('mail'), host('proxied', { options: tunnelOptions })])
+      await web.nginx(passOn(web.address), [80])
+    })
+    const actions = '[mail]\ndomains: q.example.com s.example.com\nhosts: mail\nforward: redirect\n[web]\ndomains: r.example.com t.example.com\nhosts: proxied\nforward: tunnel\n[default]\n'
+    const bothListen = async (): Promise<boolean> => await listens(mail, 80) && await listens(web, 8402)
+    async function nothingLeft(): Promise<void> {
+      const from = performance.now()
+      await Promise.all([isFree(mail, 80), isFree(web, 8402), nobodyForwards(mail)])
+      assert.ok(performance.now() - from < 8000)
+    }
+
+    test('both ways in one run, and the files go to the hosts on the same connections', async () => {
+      await configure(actions, { 'q.example.com': mail.address, 'r.example.com': web.address })
+      const { code, stdout, stderr } = await night.lematt(['--test'])
+      assert.deepEqual([code, stderr], [0, ''], stdout)
+      assert.match(stdout, /2 issued/u)
+      for (const [at, name] of [[mail, 'q'], [web, 'r']] as const) {
+        assert.deepEqual(readdirSync(join(at.dir, 'cert')).filter(file => !file.startsWith('.')), [`${name}.example.com-cert-combined.prime256v1.test.pem`])
+        assert.equal(sshds.get(at.name)?.log().match(/Accepted publickey/gu)?.length, 1)
+      }
+      await nothingLeft()
+      night.assertWhole()
+    })
+
+    for (const [signal, expected] of [['SIGTERM', 143], ['SIGKILL', null]] as const) {
+      test(`${signal}: both are gone within seconds, and the ports are free for the next run`, async () => {
+        await configure(actions, { 's.example.com': nowhere, 't.example.com': nowhere })
+        const lematt = night.start(['--test'])
+        await lematt.ready('both forwards', bothListen)
+        process.kill(lematt.pid, signal)
+        const { code, stdout } = await lematt.ended
+        assert.equal(code, expected, stdout)
+        await nothingLeft()
+        assert.deepEqual(night.files('test', 'cert').filter(file => /^[st]\./u.test(file)), [])
+      })
+    }
+
+    test('and the next run has them', async () => {
+      await night.lab.dns.set('s.example.com', [mail.address])
+      await night.lab.dns.set('t.example.com', [web.address])
+      const { code, stdout } = await night.lematt(['--test'])
+      assert.equal(code, 0, stdout)
+      await nothingLeft()
+      night.assertWhole()
+    })
+  })
 })
