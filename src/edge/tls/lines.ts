@@ -1,4 +1,4 @@
-/** A plain-text connection read line by line: what mail servers say before STARTTLS. Bounded, for anybody may answer. */
+/** A plain-text connection, line by line: what mail servers say before STARTTLS. Bounded, for anybody may answer. */
 import type { Socket } from 'node:net'
 import { ProbeFailure } from './failure.js'
 

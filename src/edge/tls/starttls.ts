@@ -1,5 +1,6 @@
 /**
- * The plain-text part of STARTTLS, up to where TLS begins: SMTP (RFC 3207), IMAP (RFC 3501 §6.2.1), POP3 (RFC 2595 §4).
+ * The plain-text part of STARTTLS, up to where TLS begins: SMTP (RFC 3207), IMAP (RFC 3501 §6.2.1), POP3
+ * (RFC 2595 §4).
  * What the server offers is asked first, so that "does not offer it" and "offers it and then refuses" are told apart.
  */
 import { isIPv6, type Socket } from 'node:net'
@@ -12,7 +13,9 @@ export type MailProtocol = 'smtp' | 'imap' | 'pop3'
 const speak: Readonly<Record<MailProtocol, (lines: Lines, socket: Socket) => Promise<void>>> = { smtp, imap, pop3 }
 
 /** What is said in TLS before we go, so that the server's log tells of a client that left, not of one that was lost. */
-export const farewell: Readonly<Record<MailProtocol, string>> = { smtp: 'QUIT\r\n', imap: 'c LOGOUT\r\n', pop3: 'QUIT\r\n' }
+export const farewell: Readonly<Record<MailProtocol, string>> = {
+  smtp: 'QUIT\r\n', imap: 'c LOGOUT\r\n', pop3: 'QUIT\r\n',
+}
 
 /** Speaks on a fresh connection until TLS may begin on it. @throws ProbeFailure with what the server said instead */
 export async function startTls(socket: Socket, protocol: MailProtocol): Promise<void> {
