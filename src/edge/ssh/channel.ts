@@ -33,7 +33,7 @@ export interface RunOptions {
 /** Something that runs until it is ended. */
 export interface RemoteStarted {
   readonly result: Promise<{ ok: boolean; how: string; output: string }>
-  /** Resolves when it has printed a line. */
+  /** Resolves when it has printed a line; never for what ends without one: race it against `result`. */
   readonly firstLine: Promise<void>
   /** Its input ends, then TERM, then the channel. Resolves when it is gone, or after 5 s. Never rejects. */
   end(): Promise<void>
@@ -46,37 +46,34 @@ interface Ended {
 }
 
 /** Opens a channel with a command in it; or says how that failed. */
-function exec({ client, closed }: LoggedIn, command: string): Promise<ClientChannel | string> {
+function exec({ client, closed, isClosed, lost }: LoggedIn, command: string): Promise<ClientChannel | string> {
   return new Promise(resolve => {
-    void closed.then(() => resolve('the connection was lost'))
+    void closed.then(() => resolve(lostBecause(lost()).how))
     try {
       client.exec(command, (error, channel) => {
         if (error === undefined) {
           channel.on('error', () => undefined) // `close` says it
           channel.stderr.on('error', () => undefined)
           resolve(channel)
-        } else resolve(`the host does not start it (${cleanLine(error.message, 200)}); see MaxSessions, and what its authorized_keys line allows`)
+        } else if (isClosed()) resolve(lostBecause(lost()).how)
+        else resolve(`the host does not start it (${cleanLine(error.message, 200)}); see MaxSessions, and what its authorized_keys line allows`)
       })
     } catch {
-      resolve('the connection was lost')
+      resolve(lostBecause(lost()).how) // "Not connected", thrown at once
     }
   })
 }
 
 /** What is known when a channel is closed. Without an exit status there was no success. */
-function ending(channel: ClientChannel, { closed, lost }: LoggedIn): Promise<Ended> {
+function ending(channel: ClientChannel, { closed, isClosed, lost }: LoggedIn): Promise<Ended> {
   return new Promise(resolve => {
-    let gone = false
     channel.on('close', (code?: number | null, signal?: string) => {
-      if (gone) resolve(lostBecause(lost()))
+      if (isClosed()) resolve(lostBecause(lost()))
       else if (typeof code === 'number') resolve({ code, how: `exit status ${code}` })
       else if (code === null) resolve({ how: `killed by ${cleanLine(signal ?? 'a signal', 30)}` })
       else resolve({ how: 'no exit status: the host ended it' })
     })
-    void closed.then(() => {
-      gone = true
-      resolve(lostBecause(lost()))
-    })
+    void closed.then(() => resolve(lostBecause(lost())))
   })
 }
 
@@ -86,6 +83,7 @@ const lostBecause = (why: string): Ended => ({ how: `the connection was lost${wh
 export async function runCommand(link: LoggedIn, command: string, options: RunOptions, signals: readonly AbortSignal[]): Promise<RemoteResult> {
   const { input, timeoutSeconds = 300, maxOutput = 4_000_000 } = options
   const interrupts = options.signal === undefined ? signals : [...signals, options.signal]
+  if (interrupts.some(signal => signal.aborted)) return { ok: false, how: 'interrupted', stdout: '', stderr: '' }
   const cut = new Cut(timeoutSeconds, interrupts)
   const opening = exec(link, command)
   const channel = await Promise.race([opening, cut.made])
@@ -124,10 +122,7 @@ class Cut {
   constructor(timeoutSeconds: number, private readonly signals: readonly AbortSignal[]) {
     this.made = new Promise(resolve => { this.make = resolve })
     this.timer = setTimeout(() => this.make(`no end after ${timeoutSeconds} s`), timeoutSeconds * 1000)
-    for (const signal of signals) {
-      if (signal.aborted) this.onAbort()
-      signal.addEventListener('abort', this.onAbort, { once: true })
-    }
+    for (const signal of signals) signal.addEventListener('abort', this.onAbort, { once: true })
   }
 
   over(): void {
@@ -152,14 +147,17 @@ export async function startCommand(link: LoggedIn, command: string): Promise<Rem
       })
     }
   })
-  const result = ending(channel, link).then(({ code, how }) => ({ ok: code === 0, how, output: clean(kept).trimEnd() }))
+  let force: (ended: Ended) => void = () => undefined
+  const forced = new Promise<Ended>(resolve => { force = resolve })
+  const result = Promise.race([ending(channel, link), forced]).then(({ code, how }) => ({ ok: code === 0, how, output: clean(kept).trimEnd() }))
   let ends: Promise<void> | undefined
   const end = (): Promise<void> => ends ??= new Promise(resolve => {
     channel.end()
     const term = setTimeout(() => signalChannel(channel, 'TERM'), grace.termMs)
     const close = setTimeout(() => {
+      // While the command lives, sshd answers not even this.
       channel.close()
-      resolve()
+      force({ how: `no end within ${grace.closeMs / 1000} s of its being told; the host may still run it` })
     }, grace.closeMs)
     void result.then(() => {
       clearTimeout(term)

@@ -26,6 +26,8 @@ const algorithms = {
 export interface LoggedIn {
   readonly client: Ssh2Client
   readonly closed: Promise<void>
+  /** The same at this very moment: `closed` is heard a little later, when its channels have ended already. */
+  readonly isClosed: () => boolean
   readonly lost: () => string
   /** Ends the connection at once. */
   readonly destroy: () => void
@@ -46,8 +48,14 @@ export function logIn(stream: Duplex, { target, trust, login, signal }: Handshak
     let [stage, lost]: ['greeting' | 'keys' | 'login' | 'in', string] = ['greeting', '']
     let bad: HostError | undefined
     let wantsMore = false
+    let isClosed = false
     let closing: () => void = () => undefined
-    const closed = new Promise<void>(end => { closing = end })
+    const closed = new Promise<void>(end => {
+      closing = () => {
+        isClosed = true
+        end()
+      }
+    })
     const destroy = (): void => {
       clearTimeout(timer)
       client.destroy()
@@ -80,7 +88,7 @@ export function logIn(stream: Duplex, { target, trust, login, signal }: Handshak
     client.on('ready', () => {
       stage = 'in'
       over()
-      resolve({ client, closed, lost: () => lost, destroy })
+      resolve({ client, closed, isClosed: () => isClosed, lost: () => lost, destroy })
     })
     if (signal.aborted) {
       onAbort()

@@ -29,7 +29,7 @@ export class Listeners {
 
   /** sshd listens on `address` (as its permitlist has it) and `port` until the function that this gives is called. Throws HostError. */
   async listen(address: string, port: number, accept: Accept): Promise<() => Promise<void>> {
-    const { client, closed } = this.link
+    const { client, closed, isClosed } = this.link
     const place = `${address}:${port}`
     const refusal = (why: string): HostError => new HostError(this.target.name,
       `sshd does not listen on ${place} for us (${why}); the authorized_keys line needs port-forwarding,permitlisten="${place}", and nothing else may have the port`)
@@ -38,7 +38,7 @@ export class Listeners {
       try {
         client.forwardIn(address, port, (error, given) => {
           if (error === undefined) resolve(given)
-          else reject(refusal(cleanLine(error.message, 200)))
+          else if (!isClosed()) reject(refusal(cleanLine(error.message, 200)))
         })
       } catch {
         reject(new HostError(this.target.name, 'the connection is gone; is the network well?'))

@@ -15,8 +15,8 @@ export const { parseKey } = ssh2.utils
 
 /**
  * Sends a signal to what runs in a channel (RFC 4254 §6.9). Not by `channel.signal`, which does nothing once our input has
- * ended, though the command runs on. (OpenSSH passes no signal to a forced command: there it is the end of the channel that
- * must be enough.)
+ * ended, though the command runs on. (OpenSSH passes no signal to a forced command, nor to one of root's: there the end of
+ * the channel must be enough, which a command notices that reads its input or writes.)
  */
 export function signalChannel(channel: ClientChannel, name: 'TERM' | 'KILL'): void {
   const inner = channel as unknown as { _client: { _protocol: { signal(id: number, name: string): void } }; outgoing: { id: number; state: string } }
