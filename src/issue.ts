@@ -1,6 +1,5 @@
 /** Orders → outcomes (spec §5): prepare, order, validate, finalize, save the pair; always clean up. */
 import { join } from 'node:path'
-import PQueue from 'p-queue'
 import { Bars } from './bars.js'
 import { AcmeProblem, OperationalError } from './core/errors.js'
 import type { Bar } from './core/memory.js'
@@ -13,6 +12,7 @@ import { checkStore, forgetTokens, readText, savePair, type NewPair, type StoreP
 import { checkIssued, makeCsr, makeKey, readKey } from './edge/x509.js'
 import { lateAbort } from './late.js'
 import { preparations, type PrepareContext, type Preparations } from './prepare.js'
+import { Queue } from './queue.js'
 import { openAccount, openSolver } from './session.js'
 import { AuthorizationFailed, expectedMessage, validateAll } from './validate.js'
 
@@ -69,7 +69,7 @@ class IssueRun {
    * Keys are made on the same four threads on which Node looks up names and reads files: with all of them busy for
    * seconds on a small machine, challenges would time out.
    */
-  private readonly keys = new PQueue({ concurrency: 2 })
+  private readonly keys = new Queue({ concurrency: 2 })
   /** Orders that the CA has taken. */
   private readonly placed = new WeakSet<Order>()
   /** Ends requests to the CA, a little later than the rest: see `lateAbort`. */
@@ -98,7 +98,7 @@ class IssueRun {
       solver = await openSolver({ ...this.context, settings }, tunnelled)
       acme = await openAccount({ ...this.context, settings }, this.late.signal)
       const tools = { acme, solver, prepared }
-      const queue = new PQueue({ concurrency: settings.parallel })
+      const queue = new Queue({ concurrency: settings.parallel })
       for (const [subject, orders] of subjects) void queue.add(() => this.subject(orders, tools).finally(() => prepared.done(subject)))
       await queue.onIdle()
     } catch (error) {
