@@ -13,7 +13,7 @@ import { run, type Ran } from './run.js'
 export const receiverPath = fileURLToPath(new URL('../../remote/lematt-receive', import.meta.url))
 
 /** The tools that the receiver says it needs. */
-export const tools = ['awk', 'chgrp', 'chmod', 'find', 'flock', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'sed', 'sh',
+export const tools = ['awk', 'chgrp', 'chmod', 'find', 'flock', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'sed', 'setsid', 'sh',
   'sha256sum', 'tail', 'timeout', 'tr']
 
 /** dash with Debian's tools; busybox with its own, but for openssl and flock. */
