@@ -82,7 +82,7 @@ export function parseSshConfig(text: string, local: LocalFacts): { settings: Ssh
     const value = values.get(key)?.[0]
     return value === 'none' ? undefined : value
   }
-  const refused = Object.entries(impossible).flatMap(([key, say]) => values.get(key)?.filter(value => say(value) !== undefined).slice(0, 1).map(value => say(value) ?? '') ?? [])
+  const refused = Object.entries(impossible).flatMap(([key, say]) => (values.get(key) ?? []).map(say).filter(said => said !== undefined).slice(0, 1))
   const hostName = one('hostname') ?? local.original
   const port = wholeNumber(one('port'), 65_535) ?? 22
   const user = one('user') ?? local.user

@@ -80,7 +80,9 @@ function ending(channel: ClientChannel, { closed, isClosed, lost }: LoggedIn): P
 const lostBecause = (why: string): Ended => ({ how: `the connection was lost${why === '' ? '' : ` (${why})`}` })
 
 /** Runs a command to its end. Never rejects; `signals` are those that interrupt it. */
-export async function runCommand(link: LoggedIn, command: string, options: RunOptions, signals: readonly AbortSignal[]): Promise<RemoteResult> {
+export async function runCommand(
+  link: LoggedIn, command: string, options: RunOptions, signals: readonly AbortSignal[],
+): Promise<RemoteResult> {
   const { input, timeoutSeconds = 300, maxOutput = 4_000_000 } = options
   const interrupts = options.signal === undefined ? signals : [...signals, options.signal]
   if (interrupts.some(signal => signal.aborted)) return { ok: false, how: 'interrupted', stdout: '', stderr: '' }
@@ -149,7 +151,8 @@ export async function startCommand(link: LoggedIn, command: string): Promise<Rem
   })
   let force: (ended: Ended) => void = () => undefined
   const forced = new Promise<Ended>(resolve => { force = resolve })
-  const result = Promise.race([ending(channel, link), forced]).then(({ code, how }) => ({ ok: code === 0, how, output: clean(kept).trimEnd() }))
+  const result = Promise.race([ending(channel, link), forced])
+    .then(({ code, how }) => ({ ok: code === 0, how, output: clean(kept).trimEnd() }))
   let ends: Promise<void> | undefined
   const end = (): Promise<void> => ends ??= new Promise(resolve => {
     channel.end()

@@ -16,7 +16,10 @@ const keepalive = { keepaliveInterval: 5000, keepaliveCountMax: 3 }
  * with SHA-1 or CBC is offered.
  */
 const algorithms = {
-  kex: ['curve25519-sha256', 'curve25519-sha256@libssh.org', 'ecdh-sha2-nistp256', 'ecdh-sha2-nistp384', 'ecdh-sha2-nistp521', 'diffie-hellman-group-exchange-sha256', 'diffie-hellman-group14-sha256', 'diffie-hellman-group16-sha512', 'diffie-hellman-group18-sha512'],
+  kex: [
+    'curve25519-sha256', 'curve25519-sha256@libssh.org', 'ecdh-sha2-nistp256', 'ecdh-sha2-nistp384', 'ecdh-sha2-nistp521',
+    'diffie-hellman-group-exchange-sha256', 'diffie-hellman-group14-sha256', 'diffie-hellman-group16-sha512', 'diffie-hellman-group18-sha512',
+  ],
   cipher: ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com', 'aes128-ctr', 'aes256-ctr', 'chacha20-poly1305@openssh.com'],
   hmac: ['hmac-sha2-256-etm@openssh.com', 'hmac-sha2-512-etm@openssh.com', 'hmac-sha2-256', 'hmac-sha2-512'],
   compress: ['none'],
@@ -58,6 +61,7 @@ export function logIn(stream: Duplex, { target, trust, login, signal }: Handshak
     })
     const destroy = (): void => {
       clearTimeout(timer)
+      client.end() // says good-bye; nobody waits for the answer
       client.destroy()
       stream.destroy()
       closing()
@@ -72,7 +76,10 @@ export function logIn(stream: Duplex, { target, trust, login, signal }: Handshak
       destroy()
     }
     const onAbort = (): void => fail(signal.reason as Error)
-    const timer = setTimeout(() => fail(new HostError(target.name, `${placeOf(target)} answers, but the login does not end in ${target.connectTimeoutSeconds} s; is the host overloaded?`)), target.connectTimeoutSeconds * 1000)
+    const seconds = target.connectTimeoutSeconds
+    const timer = setTimeout(() => {
+      fail(new HostError(target.name, `${placeOf(target)} answers, but the login does not end in ${seconds} s; is the host overloaded?`))
+    }, seconds * 1000)
     const explain = (error: Error & { level?: string }): HostError => bad ?? new HostError(target.name, ...explained(error, stage, target, login, wantsMore))
     client.on('error', error => {
       // One key that cannot sign (an agent that asks first, and was told no) is not the last: ssh2 goes on to the next.
@@ -95,6 +102,10 @@ export function logIn(stream: Duplex, { target, trust, login, signal }: Handshak
       return
     }
     signal.addEventListener('abort', onAbort, { once: true })
+    if (stream.destroyed) {
+      fail(new HostError(target.name, `${placeOf(target)} closed the connection while it waited for its turn; is sshd overloaded there?`, true))
+      return
+    }
     let next = 0
     try {
       client.connect({

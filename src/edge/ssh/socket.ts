@@ -43,7 +43,9 @@ export function reach(target: SshTarget, jump: Ssh2Client | undefined, signal: A
       if ((stream?.readableLength ?? 0) > 0) settle()
       else stream?.read(0) // `readable` comes at the end of the stream too; only who reads gets to hear `end`
     }
-    const timer = setTimeout(() => fail(`no answer from ${placeOf(target)} in ${seconds} s; is the host up, and do firewalls let us through?`), seconds * 1000)
+    const timer = setTimeout(() => {
+      fail(`no answer from ${placeOf(target)} in ${seconds} s; is the host up, and do firewalls let us through?`)
+    }, seconds * 1000)
     const watch = (opened: Duplex): void => {
       stream = opened
       if (over) stream.destroy()
