@@ -141,7 +141,7 @@ class HostsRun {
       this.receipts = withReceipts(this.receipts, section.name, filesKey(host), send, clock())
       for (const service of reload) this.receipts = withReceipts(this.receipts, section.name, reloadKey(host, service), there, clock())
       await this.save()
-      return { done: { files: answer.files, reloaded: answer.reloaded, verified: [] } }
+      return { done: { files: bodies.length, reloaded: answer.reloaded, verified: [] } }
     }
     if (this.interrupted()) return { done: nothing, outcome: { status: 'parked', delivery, message: 'interrupted' } }
     const step = answer?.ok === false && answer.step.startsWith('reload ') ? answer.step : 'deliver'
