@@ -136,7 +136,7 @@ describe('imports', () => {
 
   test('nothing but edge/shell.ts starts programs, besides the one that asks ssh -G', () => {
     const users = sources.filter(s => s.imports.includes('node:child_process')).map(s => s.file)
-    assert.deepEqual(users, ['edge/shell.ts', 'edge/ssh/resolve.ts'])
+    assert.deepEqual(users, ['edge/shell.ts', 'edge/ssh/ask.ts'])
     for (const { file, text } of sources) assert.doesNotMatch(text, /\beval\(|\bnew Function\(/u, file)
   })
 

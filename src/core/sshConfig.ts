@@ -29,14 +29,6 @@ export function parseHostName(name: string): HostWords | undefined {
   return { host, ...user !== undefined && { user }, ...port !== undefined && { port } }
 }
 
-/** The arguments for ssh that have a host resolved. */
-export function resolveArguments({ host, user, port }: HostWords, configFile?: string): string[] {
-  return [
-    '-T', '-G', ...configFile === undefined ? [] : ['-F', configFile],
-    ...port === undefined ? [] : ['-p', String(port)], ...user === undefined ? [] : ['-l', user], '--', host,
-  ]
-}
-
 /** What we obey of it. */
 export interface SshSettings {
   readonly hostName: string

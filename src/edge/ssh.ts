@@ -33,7 +33,7 @@ export interface SshOptions {
 export interface Ssh {
   /** What `ssh -G` says of a name. Throws HostError. */
   resolve(name: HostName): Promise<SshTarget>
-  /** One connection per host per run: the same one for the same name. Tried twice where sshd closed at once. Throws HostError. */
+  /** One connection per host: the same one for the same name while it stands. Tried twice where sshd closed at once. Throws HostError. */
   connect(name: HostName): Promise<Connection>
   /** The host keys that a host shows and what known_hosts says of them, without logging in. Throws HostError. */
   hostKeys(name: HostName): Promise<ShownKey[]>
@@ -63,13 +63,14 @@ export function openSsh(options: SshOptions): Ssh {
   setMaxListeners(0, signal, own.signal) // one for each thing under way
   const resolve = resolver({ configFile: options.configFile, environment: options.environment ?? {}, signal })
   const links = new Links({ resolve, signal, parallel: options.parallel ?? 32 })
-  const connections = new Map<HostName, Promise<Connection>>()
+  const connections = new WeakMap<Link, Connection>()
   signal.addEventListener('abort', () => void links.close(), { once: true })
   return {
     resolve,
-    connect(name) {
-      let connection = connections.get(name)
-      if (connection === undefined) connections.set(name, connection = links.to(name).then(link => connectionOf(link, signal)))
+    async connect(name) {
+      const link = await links.to(name)
+      const connection = connections.get(link) ?? connectionOf(link, signal)
+      connections.set(link, connection)
       return connection
     },
     hostKeys: async name => shownKeys(await resolve(name), links, signal),

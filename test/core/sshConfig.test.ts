@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { parseHostName, parseSshConfig, resolveArguments } from '../../src/core/sshConfig.js'
+import { parseHostName, parseSshConfig } from '../../src/core/sshConfig.js'
 
 const local = { home: '/home/certmaint', user: 'certmaint', uid: 1000, hostName: 'central.example.com', original: 'mx1', environment: { SSH_AUTH_SOCK: '/run/agent', HERE: '/here' } }
 const parse = (text: string): ReturnType<typeof parseSshConfig> => parseSshConfig(text, local)
@@ -30,8 +30,6 @@ describe('names of hosts', () => {
     fc.assert(fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[-@:\w.[\]%;$ ]{0,20}$/u)), name => {
       const words = parseHostName(name)
       if (words === undefined) return
-      const args = resolveArguments(words, '/config')
-      assert.equal(args.at(-2), '--')
       for (const text of [words.host, words.user ?? 'x']) assert.match(text, /^[\w.:][\w.:%+@-]*$/u)
     }))
   })

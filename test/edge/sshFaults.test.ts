@@ -119,7 +119,7 @@ describe('faults', { skip: sshdMissing(), timeout: 90_000 }, () => {
     }
   })
 
-  test('cut in the middle of an upload: no success, said at once; a command after it says the same', async () => {
+  test('cut in the middle of an upload: no success, said at once; a command after it says the same; the next connection is a new one', async () => {
     proxy.use({ do: 'pass' })
     await withSsh({ configFile: await writeConfig(sshd, { host: proxied }) }, async ssh => {
       const connection = await ssh.connect('host')
@@ -137,6 +137,10 @@ describe('faults', { skip: sshdMissing(), timeout: 90_000 }, () => {
         assert.match(after.how, /the connection was lost/u)
       }
       await assert.rejects(connection.listen('127.0.0.1', 0, () => undefined), HostError)
+      const next = await ssh.connect('host')
+      assert.notEqual(next, connection)
+      assert.equal((await next.run('exit 0')).ok, true, 'who asks again gets a new connection')
+      assert.equal(await ssh.connect('host'), next)
     })
   })
 

@@ -46,13 +46,14 @@ export class Links {
     this.handshakes = new Slots(options.parallel)
   }
 
-  /** The same promise for the same name. Throws HostError, or the reason of the abort. */
+  /** The same promise for the same name, until its connection is lost: then a new one. Throws HostError, or the reason of the abort. */
   to(name: HostName, way: Way = { behind: [] }): Promise<Link> {
     const key = JSON.stringify([name, way.jumps ?? null])
     let link = this.links.get(key)
     if (link === undefined) {
       link = this.open(name, way)
-      link.catch(() => undefined) // whoever waits for it hears of it; that may be later
+      // Whoever waits for a failure hears of it, perhaps later; it stays one for this run.
+      link.then(({ loggedIn }) => loggedIn.closed.then(() => this.links.delete(key)), () => undefined)
       this.links.set(key, link)
     }
     return link
