@@ -10,8 +10,12 @@ export interface Parcel {
   readonly links: readonly Link[]
 }
 
+const textsKept = 200
+
 export class Parcels {
-  /** By path: a digest is asked for by every host that holds the file. The texts themselves are not kept. */
+  /** What fifty hosts get is read once. A few, for what each host gets alone is not asked for again. */
+  private readonly texts = new Map<string, Promise<string>>()
+  /** A digest is asked for by every host that holds the file. */
   private readonly digests = new Map<string, Promise<string>>()
 
   constructor(private readonly paths: StorePaths) {}
@@ -31,7 +35,14 @@ export class Parcels {
     }))
   }
 
-  private async text(kind: Body['kind'], file: string): Promise<string> {
+  private text(kind: Body['kind'], file: string): Promise<string> {
+    const known = this.texts.get(file) ?? this.read(kind, file)
+    if (this.texts.size >= textsKept) this.texts.clear()
+    this.texts.set(file, known)
+    return known
+  }
+
+  private async read(kind: Body['kind'], file: string): Promise<string> {
     const path = join(kind === 'key' ? this.paths.key : this.paths.certificate, file)
     const read = await readText(path)
     if (read.state === 'text') return asLines(read.text)
