@@ -6,11 +6,11 @@ import { OperationalError } from './core/errors.js'
 import { hostKey, hostMembers, parkedHost, planHost, type HostMembers } from './core/hostPlan.js'
 import { filesKey, hasReceipt, reloadKey, verifyKey, withoutHost } from './core/hostReceipts.js'
 import type { Narrowing } from './core/plan.js'
-import { deliverAnswer, deliverCommand, deliverInput, hostStatus, type HostStatus } from './core/receiver.js'
+import { deliverAnswer, deliverCommand, deliverInput, hostStatus, type DeliverAnswer, type HostStatus } from './core/receiver.js'
 import { withReceipts } from './core/receipts.js'
 import { parkedMessage } from './core/report.js'
 import type { Configuration, Failure, Held, HostDelivery, HostDone, HostName, HostOutcome, Mode, Receipts, State } from './core/types.js'
-import type { Connection, Ssh } from './edge/ssh.js'
+import type { Connection, RemoteResult, Ssh } from './edge/ssh.js'
 import type { StorePaths } from './edge/store.js'
 import { look } from './look.js'
 import { Parcels } from './parcel.js'
@@ -124,28 +124,33 @@ class HostsRun {
     return { status: 'failed', delivery, done, step: `verify ${failed.port.text}`, message: failed.message }
   }
 
-  /** Files and reloads; `outcome` when it ends there. */
+  /** Files and reloads, in one transaction on the host, or several where one would be too much for it; `outcome` when it ends there. */
   private async send(delivery: HostDelivery, { certificates }: HostMembers, connection: Connection): Promise<{ done: HostDone; outcome?: HostOutcome }> {
     const { section, host, send, reload } = delivery
     if (send.length === 0 && reload.length === 0) return { done: nothing }
     const { clock, configuration: { settings } } = this.context
     this.doing(delivery, send.length === 0 ? `reloads ${reload.join(' ')}` : 'sends')
-    const { bodies, links } = await this.parcels.of(send)
     // If we die between placing and reloading, no old reload may count as one that saw the new files.
     this.receipts = withoutHost(this.receipts, section, host, send)
     await this.save()
-    const ran = await connection.run(deliverCommand(reload), { input: deliverInput(bodies, links), timeoutSeconds: settings.commandTimeoutSeconds })
-    const answer = deliverAnswer(ran.stdout)
-    if (answer?.ok === true && ran.ok) {
-      const there = [...certificates.filter(h => hasReceipt(this.receipts, section, filesKey(host), h)), ...send]
-      this.receipts = withReceipts(this.receipts, section.name, filesKey(host), send, clock())
+    let done = nothing
+    for await (const parcel of this.parcels.of(send)) {
+      const ran = await connection.run(deliverCommand(reload), { input: deliverInput(parcel.bodies, parcel.links), timeoutSeconds: settings.commandTimeoutSeconds })
+      const answer = deliverAnswer(ran.stdout)
+      if (answer?.ok !== true || !ran.ok) return { done, outcome: this.notSent(delivery, done, answer?.ok === false ? answer : undefined, ran) }
+      this.receipts = withReceipts(this.receipts, section.name, filesKey(host), parcel.certificates, clock())
+      const there = certificates.filter(h => hasReceipt(this.receipts, section, filesKey(host), h))
       for (const service of reload) this.receipts = withReceipts(this.receipts, section.name, reloadKey(host, service), there, clock())
       await this.save()
-      return { done: { files: bodies.length, reloaded: answer.reloaded, verified: [] } }
+      done = { files: done.files + parcel.bodies.length, reloaded: answer.reloaded, verified: [] }
     }
-    if (this.interrupted()) return { done: nothing, outcome: { status: 'parked', delivery, message: 'interrupted' } }
-    const step = answer?.ok === false && answer.step.startsWith('reload ') ? answer.step : 'deliver'
-    return { done: nothing, outcome: { status: 'failed', delivery, done: nothing, step, message: answer?.ok === false ? answer.message : noAnswer(ran) } }
+    return { done }
+  }
+
+  private notSent(delivery: HostDelivery, done: HostDone, refused: Extract<DeliverAnswer, { ok: false }> | undefined, ran: RemoteResult): HostOutcome {
+    if (this.interrupted()) return { status: 'parked', delivery, message: 'interrupted' }
+    const step = refused?.step.startsWith('reload ') === true ? refused.step : 'deliver'
+    return { status: 'failed', delivery, done, step, message: refused?.message ?? noAnswer(ran) }
   }
 
   private failed(members: HostMembers, step: string, error: unknown): void {
@@ -194,5 +199,5 @@ class HostsRun {
   }
 }
 
-const noAnswer = ({ how, stderr, ok }: { how: string; stderr: string; ok: boolean }): string =>
+const noAnswer = ({ how, stderr, ok }: RemoteResult): string =>
   `${ok ? 'no answer that lematt-receive would give: is it the forced command of this key?' : how}${stderr === '' ? '' : `\n${stderr}`}`

@@ -5,10 +5,15 @@ import { asLines, sha256, type Body, type Link } from './core/receiver.js'
 import type { Held } from './core/types.js'
 import { readText, type StorePaths } from './edge/store.js'
 
+/** What one `deliver` takes. */
 export interface Parcel {
+  readonly certificates: readonly Held[]
   readonly bodies: readonly Body[]
   readonly links: readonly Link[]
 }
+
+/** As much as lematt-receive takes at once where its receive.conf says nothing else (maxfiles, maxbytes). */
+const most = { entries: 400, bytes: 3_900_000 }
 
 const textsKept = 200
 
@@ -20,10 +25,26 @@ export class Parcels {
 
   constructor(private readonly paths: StorePaths) {}
 
-  /** Reads what is to be sent. @throws OperationalError naming the file that cannot be read */
-  async of(certificates: readonly Held[]): Promise<Parcel> {
-    const bodies = await Promise.all(certificates.flatMap(held => filesOf(held).map(async ({ kind, file }) => ({ kind, file, text: await this.text(kind, file) }))))
-    return { bodies, links: certificates.flatMap(linksOf) }
+  /** What is to be sent, in parcels that a host takes, read as they are asked for. @throws OperationalError naming the file that cannot be read */
+  async *of(certificates: readonly Held[]): AsyncGenerator<Parcel> {
+    let parcel = { certificates: [] as Held[], bodies: [] as Body[], links: [] as Link[] }
+    let bytes = 0
+    for (const held of certificates) {
+      const bodies = await Promise.all(filesOf(held).map(async ({ kind, file }) => ({ kind, file, text: await this.text(kind, file) })))
+      const links = linksOf(held)
+      const size = bodies.reduce((sum, { text }) => sum + text.length, 0) + 200 * (bodies.length + links.length)
+      const entries = parcel.bodies.length + parcel.links.length + bodies.length + links.length
+      if (parcel.certificates.length > 0 && (entries > most.entries || bytes + size > most.bytes)) {
+        yield parcel
+        parcel = { certificates: [], bodies: [], links: [] }
+        bytes = 0
+      }
+      parcel.certificates.push(held)
+      parcel.bodies.push(...bodies)
+      parcel.links.push(...links)
+      bytes += size
+    }
+    yield parcel
   }
 
   /** The digest that each of a certificate's files must have on a host. @throws OperationalError */
