@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { parseArguments, usage, verbs } from '../src/args.js'
+import { receiveConf, sudoersFile, onHost } from '../src/core/enrolment.js'
 import { assemble } from '../src/core/config.js'
 import { configKeys, sectionKeys } from '../src/core/keys.js'
 import { planJson, reportJson } from '../src/core/report.js'
@@ -101,6 +102,50 @@ describe('README', () => {
     const help = (usage.slice(usage.indexOf('exit codes:')).match(/\b\d+\b/gu) ?? [])
     assert.ok(help.length >= 7)
     assert.deepEqual(help.filter(code => !table.includes(code)), [])
+  })
+})
+
+describe('docs/hosts.md', () => {
+  const text = read('docs/hosts.md')
+  const blocks = (language: string): string[] => [...text.matchAll(/^```(\w+)\n([^]*?)^```$/gmu)].filter(m => m[1] === language).map(m => m[2] ?? '')
+
+  test('its examples of actions.conf load, without a problem or a warning, and name all words of hosts', () => {
+    const examples = blocks('ini')
+    assert.ok(examples.length >= 4)
+    for (const actions of examples) {
+      const { problems, warnings } = assemble({
+        settings: { file: 'lematt.conf', text: '[config]\nchallengeDropDir: /c/\naccountKey: /k\nchallengeUrl: http://central.example.com\n' },
+        domains: { file: 'domains', text: 'mail.example.com\nwww.example.com\n' }, actions: { file: 'actions.conf', text: actions },
+      }, { directory: '/srv/lematt/conf', workingDirectory: '/srv/lematt' })
+      assert.deepEqual([problems, warnings], [[], []], actions)
+    }
+    for (const word of ['hosts', 'reload', 'verify', 'verifyAddress', 'forward']) assert.match(examples.join('\n'), new RegExp(`^${word}: `, 'mu'))
+  })
+
+  test('its commands, and those of the README and security.md, are taken by the program', () => {
+    const lines = ['docs/hosts.md', 'README.md', 'docs/security.md'].flatMap(file => [...read(file).matchAll(/^```sh\n([^]*?)^```$/gmu)])
+      .flatMap(m => (m[1] ?? '').replace(/\\\n\s*/gu, '').split('\n')).filter(line => /^lematt /u.test(line))
+    assert.ok(lines.filter(line => line.startsWith('lematt enroll')).length >= 3)
+    for (const line of lines) {
+      const words = (line.replace(/ (?:#|>) .*/u, '').match(/(?:'[^']*'|\S)+/gu) ?? []).map(word => word.replace(/'/gu, ''))
+      assert.doesNotThrow(() => parseArguments(words.slice(1)), line)
+    }
+  })
+
+  test('the table of what enrolment makes is what it makes', () => {
+    for (const path of Object.values(onHost).filter(p => p.startsWith('/') && p !== onHost.sudo)) assert.ok(text.includes(path), path)
+    const enrolment = { host: 'mx1', user: 'certmaint', reloads: [{ name: 'postfix', command: '/usr/bin/systemctl reload postfix' }], from: [], names: [], receiver: '' }
+    assert.match(receiveConf(enrolment), /^certmode 0644\nkeymode 0640\ngroup ssl-cert$/mu)
+    assert.match(sudoersFile(enrolment), /TIMEOUT=60 NOPASSWD: \/usr\/bin\/systemctl reload postfix$/mu)
+  })
+})
+
+describe('docs/architecture.md', () => {
+  test('the tree names every file above the edges, and every edge', () => {
+    const text = read('docs/architecture.md')
+    const files = ['src', 'src/core', 'src/edge'].flatMap(folder => readdirSync(join(root, folder)).filter(f => f.endsWith('.ts')).map(f => `${folder}/${f}`))
+    assert.ok(files.length > 60)
+    assert.deepEqual(files.filter(file => !text.includes(`\`${file}\``)), [])
   })
 })
 
