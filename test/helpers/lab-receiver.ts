@@ -27,9 +27,9 @@ export interface Receiver {
   readonly key: string
   readonly conf: string
   /** How often each service was reloaded, in order, as they were called. */
-  reloads(): string[]
+  readonly reloads: () => string[]
   /** Makes the next reload of a service fail: with the new files, not with the old ones. */
-  breakReload(service: string): void
+  readonly breakReload: (service: string) => void
 }
 
 /** Starts sshd on the host; `hosts: NAME` with `sshConfig` of the lab reaches its receiver. */
