@@ -1,5 +1,6 @@
-// The demo: two nights of an organisation with a central host and two servers, with real parts: Pebble (a CA), a
-// name server, sshd, rsync, nginx. Everything is inside scripts/netns, so nothing is left behind, however it ends.
+// The demo: some nights of an organisation with a central host and two servers, with real parts: Pebble (a CA), a
+// name server, sshd, lematt-receive, rsync, nginx. Everything is inside scripts/netns, so nothing is left behind,
+// however it ends.
 // Each claim is checked: the exit code is 1 when one does not hold.
 import { createHash, X509Certificate } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
@@ -30,15 +31,19 @@ function files(directory: string): Map<string, string> {
     .map(path => [path, createHash('sha256').update(readFileSync(path)).digest('hex')]))
 }
 
-/** One night: runs lematt on the central host and shows what it says. @returns whether it went well, and what it said */
-async function night(lab: Lab, organisation: Organisation): Promise<{ ok: boolean; said: string }> {
-  say(`$ lematt --test --config ${relative(lab.dir, organisation.conf)}`)
+/**
+ * One night: runs lematt on the central host and shows what it says.
+ * @param code the exit code that it should have @returns whether it has, and what it said
+ */
+async function night(lab: Lab, organisation: Organisation, words: string[] = [], code = 0) {
+  say(`$ ${['lematt --test', ...words].join(' ')} --config ${relative(lab.dir, organisation.conf)}`)
   const started = Date.now()
-  const ran = await lab.run(process.execPath, [cli, '--test', '--config', organisation.conf],
+  const ran = await lab.run(process.execPath, [cli, '--test', ...words, '--config', organisation.conf],
     { cwd: organisation.dir, env: { PATH: organisation.path, NO_COLOR: '1' } })
-  quote(ran.stdout + ran.stderr)
-  check(`exit code 0, after ${Date.now() - started} ms`, ran.code === 0)
-  return { ok: ran.code === 0, said: ran.stdout + ran.stderr }
+  const said = ran.stdout + ran.stderr
+  quote(said)
+  check(`exit code ${code}, after ${Date.now() - started} ms`, ran.code === code)
+  return { ok: ran.code === code, said }
 }
 
 /** What a TLS client sees of a service, when it accepts only one kind of key. */
@@ -97,13 +102,14 @@ async function show(lab: Lab): Promise<void> {
 
   title('What went where')
   for (const { host, directory, kind } of organisation.targets) {
-    const names = readdirSync(directory)
+    const names = readdirSync(directory).filter(name => statSync(join(directory, name)).isFile())
     say(`   ${host}:${relative(lab.dir, directory)}`)
     quote(names.map(name => `${(statSync(join(directory, name)).mode & 0o777).toString(8)} ${name}`).join('\n'))
     const pushed = names.map(name => readFileSync(join(directory, name), 'utf8'))
     const keys = pushed.filter(text => text.includes('PRIVATE KEY')).length
-    check(kind === 'certificates' ? 'certificates only, and no key' : 'keys and certificates',
-      pushed.length > keys && (kind === 'certificates' ? keys === 0 : keys > 0))
+    const claims = { certificates: 'certificates only, and no key', keys: 'keys only', all: 'keys and certificates' }
+    check(claims[kind], pushed.length > 0 && (kind === 'all' ? keys > 0 && pushed.length > keys
+      : keys === (kind === 'keys' ? pushed.length : 0)))
   }
 
   title('What the servers show, after the reload over SSH')
@@ -124,18 +130,70 @@ async function show(lab: Lab): Promise<void> {
     }
   }
 
-  title('The second night')
-  const before = files(join(organisation.conf, 'test'))
-  const logins = organisation.logins()
+  await laterNights(lab, organisation)
+}
+
+interface Seen { trusted: boolean; fingerprint: string | undefined }
+
+/** The web server's certificate, as a client that takes EC alone sees it; waits a while for one that is as wished. */
+async function ofWeb(lab: Lab, organisation: Organisation, wish: (seen: Seen) => boolean = () => true): Promise<Seen> {
+  const [service] = organisation.services
+  let seen: Seen = { trusted: false, fingerprint: undefined }
+  // nginx starts its new workers when the command to reload has ended.
+  await until(async () => {
+    const { trusted, certificate } = await shown(lab, organisation, service, 'ec')
+    seen = { trusted, fingerprint: certificate?.fingerprint256 }
+    return wish(seen)
+  }, { ms: 5000, what: 'another certificate' }).catch(() => undefined)
+  return seen
+}
+
+async function laterNights(lab: Lab, organisation: Organisation): Promise<void> {
+  const { enrolled } = organisation
+  const onWeb = () => [...files(enrolled.cert), ...files(enrolled.key)]
+    .filter(([path]) => path.endsWith('.pem')).join('\n')
+  const delivered = onWeb()
+
+  title('The second night: somebody has restored an old backup on the web server')
+  await backup(lab, organisation)
+  check('it shows a certificate that nobody trusts', !(await ofWeb(lab, organisation, seen => !seen.trusted)).trusted)
+  const store = files(join(organisation.conf, 'test'))
+  const logins = organisation.logins('mail')
+  const healed = await night(lab, organisation)
+  check('what had drifted was delivered again', healed.said.includes('drifted') && onWeb() === delivered)
+  const old = await ofWeb(lab, organisation, seen => seen.trusted)
+  check('and is shown again', old.trusted)
+  const same = (kind: string) => [...store].every(([path, digest]) => !path.includes(`/${kind}/`)
+    || files(join(organisation.conf, 'test')).get(path) === digest)
+  check('no certificate was issued for that', same('key') && same('cert'))
+  check(`the mail server was left alone (the first night: ${logins} logins)`,
+    logins > 0 && organisation.logins('mail') === logins)
+
+  title('A renewal, while the configuration of the web server is broken')
+  enrolled.breakServer()
+  const failed = await night(lab, organisation, ['--only', 'www.example.com', '--force'], 1)
+  check('the reload has failed, and is named', failed.said.includes('web: reload nginx'))
+  check('the old files are back, byte for byte', onWeb() === delivered)
+  const still = await ofWeb(lab, organisation)
+  check('and the server goes on to show the old certificate', still.trusted && still.fingerprint === old.fingerprint)
+  say('   The configuration is mended. The new certificate has been waiting here:')
+  enrolled.mendServer()
+  await night(lab, organisation)
+  const now = await ofWeb(lab, organisation, seen => seen.trusted && seen.fingerprint !== old.fingerprint)
+  check('the new certificate is shown', now.trusted && now.fingerprint !== old.fingerprint)
+
+  title('The night after that')
   const { said } = await night(lab, organisation)
-  const after = files(join(organisation.conf, 'test'))
-  for (const kind of ['key', 'cert']) {
-    const part = (all: Map<string, string>) => [...all].filter(([path]) => path.includes(`/${kind}/`)).join('\n')
-    check(`no ${kind} was changed`, part(before) === part(after) && part(before) !== '')
-  }
-  check(`nobody was logged in anywhere (the first night: ${logins} times)`,
-    logins > 0 && organisation.logins() === logins)
   check('there was nothing to do', said.includes('nothing to do'))
+}
+
+/** Puts self-signed pairs in the place of what was delivered, and loads them. */
+async function backup(lab: Lab, { enrolled }: Organisation): Promise<void> {
+  const [cert, key] = ['cert-combined', 'key'].map(kind =>
+    join(kind === 'key' ? enrolled.key : enrolled.cert, `www.example.com-${kind}.prime256v1.test.pem`))
+  await lab.run('openssl', ['req', '-x509', '-nodes', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
+    '-days', '1', '-subj', '/CN=backup', '-keyout', key ?? '', '-out', cert ?? ''])
+  await enrolled.server.reload()
 }
 
 const lab = await Lab.open()
