@@ -44,7 +44,9 @@ export async function receiverOn(host: LabHost, options: ReceiverOptions = {}): 
     return `reload ${name} ${script}\n`
   })
   writeFileSync(conf, `cert ${cert}\nkey ${key}\n${services.join('')}${options.conf ?? ''}`, { mode: 0o644 })
-  const command = `${options.shell === undefined ? '' : `${options.shell} `}${receiver} ${conf}`
+  // It wants its configuration to be root's: whoever is not root here is it in a user namespace of his own.
+  const asRoot = process.getuid?.() === 0 ? '' : '/usr/bin/unshare --user --map-root-user '
+  const command = `${asRoot}${options.shell === undefined ? '' : `${options.shell} `}${receiver} ${conf}`
   const extra = options.keyOptions === undefined ? '' : `,${options.keyOptions}`
   const sshd = await host.sshd({ keys: { [host.name]: `restrict${extra},command="${command}"` }, ...(options.sshd === undefined ? {} : { config: options.sshd }) })
   return {
