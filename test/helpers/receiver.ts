@@ -13,8 +13,8 @@ import { run, type Ran } from './run.js'
 export const receiverPath = fileURLToPath(new URL('../../remote/lematt-receive', import.meta.url))
 
 /** The tools that the receiver says it needs. */
-export const tools = ['awk', 'chgrp', 'chmod', 'find', 'flock', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'sed', 'setsid', 'sh',
-  'sha256sum', 'tail', 'timeout', 'tr']
+export const tools = ['awk', 'chgrp', 'chmod', 'find', 'flock', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'setsid', 'sh',
+  'sha256sum', 'tail', 'timeout']
 
 /** dash with Debian's tools; busybox with its own, but for openssl and flock. */
 export const flavours = (['dash', 'busybox'] as const).filter((name) => existsSync(`/bin/${name}`))
@@ -114,7 +114,7 @@ export function makeHost(flavour: Flavour): Host {
     deliver: (entries, services = '') => ask(`deliver ${services}`.trim(), stream(entries)),
     snapshot: () => Object.fromEntries([cert, key].flatMap((directory) =>
       readdirSync(directory, { recursive: true, encoding: 'utf8' })
-        .filter((name) => !/^\.lematt(?:\/(?:lock|new|old))?$/u.test(name)).sort()
+        .filter((name) => !/^\.lematt(?:\/(?:lock|new|old|plan|said))?$/u.test(name)).sort()
         .map((name) => [join(directory, name).slice(base.length + 1), describeFile(join(directory, name))]))),
     script: (name, text) => {
       writeFileSync(join(base, name), `#!/bin/sh\nPATH=/usr/bin:/bin\n${text}\n`, { mode: 0o755 })

@@ -66,7 +66,7 @@ echo $$ >${host.base}/pid; ${stubborn ? "trap '' TERM HUP; " : ''}exec sleep 600
     })
 
     test('a client that stands still is not waited for', async () => {
-      host.configure('inputtimeout 1')
+      host.configure('reloadtimeout 1')
       const [command = '', ...args] = host.command
       const child = spawn(command, args, { env: { SSH_ORIGINAL_COMMAND: 'deliver' }, stdio: ['pipe', 'pipe', 'inherit'] })
       let said = ''

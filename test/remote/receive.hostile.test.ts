@@ -17,7 +17,7 @@ for (const flavour of flavours) {
     let around: string[]
     before(async () => {
       host = makeHost(flavour)
-      host.configure('names a.example b.* _wildcard.example x?', 'maxbytes 100000', 'maxfiles 20', 'inputtimeout 1',
+      host.configure('names a.example b.* _wildcard.example x?', 'maxbytes 100000', 'maxfiles 20', 'reloadtimeout 10',
         `reload mark ${host.script('mark', `: >${host.base}/ran`)}`, 'forward http://central.example', 'leforward /bin/echo')
       assert.equal((await host.deliver([certificate, key])).code, 0)
       mkdirSync(join(host.key, 'b.directory-key.x.pem'))
