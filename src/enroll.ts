@@ -210,5 +210,5 @@ function hints({ request: { host, reloads }, configuration, say }: EnrollContext
     const lines = [`hosts: ${host}`, ...reloads.length === 0 ? [] : [`reload: ${reloads.map(r => r.name).join(' ')}`], ...forward === undefined ? [] : [`forward: ${forward}`]]
     say(`for a section of actions.conf:\n  ${lines.join('\n  ')}`)
   }
-  say(`the script below is for root on ${host}, as in: lematt enroll ${host} … | ssh root@${host} sh   then: lematt check --hosts`)
+  say(`the script below is for root on ${host}, as in: lematt enroll ${host} … > enrol.sh; less enrol.sh; ssh root@${host} sh < enrol.sh   then: lematt check --hosts`)
 }

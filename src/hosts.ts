@@ -5,7 +5,7 @@
 import { OperationalError } from './core/errors.js'
 import { hostKey, hostMembers, parkedHost, planHost, type HostMembers } from './core/hostPlan.js'
 import { filesKey, hasReceipt, reloadKey, verifyKey, withoutHost } from './core/hostReceipts.js'
-import type { Narrowing } from './core/plan.js'
+import { askedAgain, type Narrowing } from './core/plan.js'
 import { deliverAnswer, deliverCommand, deliverInput, hostStatus, type DeliverAnswer, type HostStatus } from './core/receiver.js'
 import { withReceipts } from './core/receipts.js'
 import { parkedMessage } from './core/report.js'
@@ -106,7 +106,7 @@ class HostsRun {
     const drift = await look(members, this.receipts, status, { ...at, parcels: this.parcels })
     if (this.interrupted()) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
     this.receipts = withoutHost(this.receipts, section, host, drift.certificates)
-    const delivery = planHost(members, this.receipts, failure, drift.found)
+    const delivery = planHost(members, this.receipts, failure, drift.found ?? askedAgain(this.context.narrowing))
     // What failed the last time and is well now, by itself, is told once more.
     if (delivery === undefined) return failure === undefined ? undefined : { status: 'done', delivery: this.lookOnly(members, failure), done: { ...nothing, verified: section.verify.map(p => p.text) } }
 
@@ -117,6 +117,8 @@ class HostsRun {
     const { verified, failed } = await seen(delivery, before, at)
     const now = this.context.clock()
     for (const port of verified) this.receipts = withReceipts(this.receipts, section.name, verifyKey(host, port), delivery.certificates, now)
+    // A service that was told to reload and shows something else is told again the next time, with the files.
+    if (failed !== undefined && !this.interrupted()) this.receipts = withoutHost(this.receipts, section, host, failed.certificates)
     await this.save()
     const done = { ...sent.done, verified: verified.map(p => p.text) }
     if (failed === undefined) return { status: 'done', delivery, done }

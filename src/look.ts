@@ -18,10 +18,15 @@ export interface Drift {
 export async function look(members: HostMembers, receipts: Receipts, status: HostStatus | undefined, context: VerifyContext & { readonly parcels: Parcels }): Promise<Drift> {
   const { section, host } = members
   const delivered = members.certificates.filter(h => hasReceipt(receipts, section, filesKey(host), h))
-  const gone: Held[] = []
-  for (const held of delivered) if (status !== undefined && !await isThere(held, status, context.parcels)) gone.push(held)
-  const certificates = new Set(gone)
-  const found = gone.length === 0 ? [] : [`${gone.length === 1 ? gone[0]?.files.certificate ?? '' : `${gone.length} certificates`} not as delivered on the host`]
+  const certificates = new Set<Held>()
+  const files: string[] = []
+  for (const held of delivered) {
+    const wrong = await notThere(held, status, context.parcels)
+    if (wrong.length > 0) certificates.add(held)
+    files.push(...wrong)
+  }
+  const [file] = files
+  const found = file === undefined ? [] : [`${file}${files.length === 1 ? '' : ` and ${files.length - 1} more`} not as delivered on the host`]
   // In test mode services go on with the certificates of production, whatever is delivered.
   if (context.mode === 'prod') {
     for (const port of section.verify) {
@@ -35,7 +40,10 @@ export async function look(members: HostMembers, receipts: Receipts, status: Hos
   return { certificates: [...certificates], ...(found.length === 0 ? {} : { found: `drifted: ${found.join('; ')}` }) }
 }
 
-async function isThere(held: Held, { files, links }: HostStatus, parcels: Parcels): Promise<boolean> {
+/** The files and links of a certificate that the host has not, or has otherwise. */
+async function notThere(held: Held, status: HostStatus | undefined, parcels: Parcels): Promise<string[]> {
+  if (status === undefined) return []
+  const { files, links } = status
   const expected = await parcels.digestsOf(held)
-  return expected.every(({ file, digest }) => files.get(file) === digest) && linksOf(held).every(({ file, target }) => links.get(file) === target)
+  return [...expected.filter(({ file, digest }) => files.get(file) !== digest), ...linksOf(held).filter(({ file, target }) => links.get(file) !== target)].map(({ file }) => file)
 }

@@ -1,6 +1,6 @@
 /** Proof by handshake (spec §8, Verify): the ports of one host's own address must show the certificates that were delivered. */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Configuration, HostDelivery, Mode, VerifyPort } from './core/types.js'
+import type { Configuration, Held, HostDelivery, Mode, VerifyPort } from './core/types.js'
 import { expectations, mismatch, question, type Expectation, type Shown } from './core/verify.js'
 import { probe } from './edge/tls.js'
 import { Queue } from './queue.js'
@@ -37,8 +37,16 @@ export async function shown(asked: Asked, context: VerifyContext): Promise<Befor
   return before
 }
 
+/** A port that does not show what it should. */
+export interface Unseen {
+  readonly port: VerifyPort
+  readonly message: string
+  /** All certificates that some port does not show. */
+  readonly certificates: readonly Held[]
+}
+
 /** Looks until every port shows what it should, for at most 30 s. Ports that do are `verified`; `failed` is the first that does not. */
-export async function seen(asked: Asked, before: Before, context: VerifyContext): Promise<{ verified: VerifyPort[]; failed?: { port: VerifyPort; message: string } }> {
+export async function seen(asked: Asked, before: Before, context: VerifyContext): Promise<{ verified: VerifyPort[]; failed?: Unseen }> {
   const deadline = performance.now() + graceMs
   let failed = await round(expected(asked, context), before, context)
   for (let wait = 100; failed.length > 0 && performance.now() < deadline && !context.signal.aborted; wait = Math.min(wait * 1.6, 3000)) {
@@ -51,7 +59,7 @@ export async function seen(asked: Asked, before: Before, context: VerifyContext)
   if (first === undefined) return { verified }
   const others = failed.length - 1
   const more = others === 0 ? '' : ` (and ${others} more of its handshakes)`
-  return { verified, failed: { port: first.expectation.port, message: mismatch(first.expectation, first.shown) + more } }
+  return { verified, failed: { port: first.expectation.port, message: mismatch(first.expectation, first.shown) + more, certificates: [...new Set(failed.map(f => f.expectation.held))] } }
 }
 
 const expected = ({ section, verify, certificates }: Asked, { configuration }: VerifyContext): Expectation[] =>

@@ -30,7 +30,7 @@ export function enrolmentScript(enrolment: Enrolment): string {
   }
   return `#!/bin/sh
 # Made by "lematt enroll ${host}". It lets the central host deliver keys and certificates to this host, reload the services
-# named below, and do nothing else. Run it as root, as in: lematt enroll ${host} | ssh root@HOST sh
+# named below, and do nothing else. Run it as root, as in: ssh root@HOST sh < this-file
 # Run again (also by configuration management), it leaves alone what is as it should be, and says "changed: …" for each
 # thing that it changes, or "unchanged". Exit code 0: all is as it should be now; 1: it is not, and why.
 set -euf

@@ -5,7 +5,7 @@
  */
 import { parkedUntil } from './backoff.js'
 import { filesKey, hasReceipt, keysOfHost, reloadKey, verifyKey } from './hostReceipts.js'
-import { isNarrowedTo, membersOf, saidOfFailure, times, type Narrowing, type PlanInput } from './plan.js'
+import { askedAgain, isNarrowedTo, membersOf, saidOfFailure, times, type Narrowing, type PlanInput } from './plan.js'
 import { receiptId } from './receipts.js'
 import { deliverable } from './renewal.js'
 import type { Failure, Held, HostDelivery, HostName, Receipts, Section } from './types.js'
@@ -43,7 +43,7 @@ export function hostMembers({ configuration, inventory, now, narrowing = {} }: O
 export function planHosts(input: Omit<PlanInput, 'authority'>): HostDelivery[] {
   return hostMembers(input).flatMap(members => {
     const failure = input.state.hostFailures[hostKey(members)]
-    const delivery = planHost(members, input.state.receipts, failure)
+    const delivery = planHost(members, input.state.receipts, failure, askedAgain(input.narrowing ?? {}))
     const parked = parkedHost(members, failure, input)
     return delivery === undefined ? [] : [{ ...delivery, ...(parked === undefined ? {} : { parked }) }]
   })
@@ -58,9 +58,9 @@ export function parkedHost(members: HostMembers, failure: Failure | undefined, {
 
 /**
  * What a host lacks of a section; undefined when nothing.
- * @param drift what a look at the host found, in words; the receipts of what is concerned are gone already
+ * @param why what a look at the host found, or the command line asked for; the receipts of what is concerned are gone already
  */
-export function planHost({ section, host, certificates }: HostMembers, receipts: Receipts, failure?: Failure, drift?: string): HostDelivery | undefined {
+export function planHost({ section, host, certificates }: HostMembers, receipts: Receipts, failure?: Failure, why?: string): HostDelivery | undefined {
   const lacks = (key: string): Held[] => certificates.filter(h => !hasReceipt(receipts, section, key, h))
   const send = lacks(filesKey(host))
   const services = section.reload.filter(service => lacks(reloadKey(host, service)).length > 0)
@@ -72,7 +72,7 @@ export function planHost({ section, host, certificates }: HostMembers, receipts:
   return {
     section, host, send, reload, verify,
     certificates: certificates.filter(h => concerned.has(h)),
-    reason: drift ?? reasonFor({ section, host, certificates }, send, receipts, failure),
+    reason: why ?? reasonFor({ section, host, certificates }, send, receipts, failure),
   }
 }
 

@@ -120,7 +120,7 @@ export function planDeliveries({ configuration, inventory, state, now, narrowing
       section,
       steps,
       certificates: mine.filter(h => concerned.has(h)),
-      reason: deliveryReason(section, steps, state.receipts, failure),
+      reason: askedAgain(narrowing) ?? deliveryReason(section, steps, state.receipts, failure),
       ...(failure === undefined || until === undefined ? {} : { parked: { why: `failed ${times(failure.count)}: ${failure.message} (to try it now: lematt deliver ${section.name})`, until } }),
     })
   }
@@ -166,6 +166,9 @@ function deliveryReason(section: Section, steps: readonly DeliveryStep[], receip
   const added = steps.filter(s => known[s.key] === undefined)
   return added.length > 0 ? `step added: ${added.map(s => s.command).join('; ')}` : 'an earlier delivery was not finished'
 }
+
+/** The reason for what receipts would not ask for. */
+export const askedAgain = ({ deliver }: Narrowing): string | undefined => (deliver?.again === true ? 'asked for with --again' : undefined)
 
 /** What went wrong the last time, as the reason for trying again. */
 export const saidOfFailure = ({ last, message }: Failure): string => `failed last time (${last.slice(0, 16).replace('T', ' ')} UTC): ${message}`
