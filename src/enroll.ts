@@ -109,7 +109,7 @@ async function targetOf(ssh: Ssh, isNamed: boolean, { host, hostName, port, user
   return ssh.resolve(`${user}@${isIPv6(name) ? `[${name}]` : name}:${at}`)
 }
 
-/** The host's keys, when the operator (or known_hosts) says that they are its own. @throws OperationalError, UsageError */
+/** The key to pin, when the operator says that it is the host's own; none when known_hosts has one already. @throws OperationalError, UsageError */
 async function confirmed(ssh: Ssh, target: SshTarget, { request: { host, fingerprint, yes, print }, say, ask }: EnrollContext): Promise<readonly ShownKey[]> {
   const keys = await ssh.hostKeys(target.name).catch((error: unknown) => {
     if (!print || !(error instanceof OperationalError)) throw error
@@ -129,16 +129,20 @@ async function confirmed(ssh: Ssh, target: SshTarget, { request: { host, fingerp
     say(`host key of ${host}: known`)
     return []
   }
-  for (const key of keys) say(`host key of ${host}, not known yet: ${key.type} ${key.fingerprint}`)
-  // Those of the other types might be anybody's: only what was compared is believed.
-  if (fingerprint !== undefined) return matching
-  if (yes || print) return keys
-  const how = 'compare it with what ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub prints on the host'
+  // Each type came over a connection of its own, perhaps from somebody else: only the one that is compared is believed.
+  const [key] = fingerprint === undefined ? keys : matching
+  if (key === undefined) return []
+  say(`host key of ${host}, not known yet: ${key.type} ${key.fingerprint}`)
+  if (fingerprint !== undefined || yes || print) return [key]
+  const how = `compare it with what ssh-keygen -lf ${hostKeyFile(key.type)} prints on the host`
   if (ask === undefined) throw new UsageError(`${host}: nobody is here to confirm its host key: ${how}, then say --fingerprint SHA256:…, or --yes to take what is shown; nothing was written`)
   say(how)
   if (!await ask(`is that the host key of ${host}? [yes/no] `)) throw new OperationalError(`${host}: its host key was not confirmed; nothing was written`)
-  return keys
+  return [key]
 }
+
+/** Where sshd has the public half of its key of this type, unless its configuration says otherwise. */
+const hostKeyFile = (type: string): string => `/etc/ssh/ssh_host_${type.replace(/^ssh-|^(ecdsa)-.*$/u, '$1')}_key.pub`
 
 /** From where the host will see us. */
 async function fromOf({ host, from }: EnrolRequest, target: SshTarget, say: EnrollContext['say']): Promise<readonly string[]> {
