@@ -33,7 +33,7 @@ export interface CheckHostsContext {
 /** Seconds for the receiver's answer. */
 const statusSeconds = 60
 
-/** All hosts at once; findings in the order of actions.conf. Rejects only for an abort or a bug. */
+/** All hosts at once; findings in the order of actions.conf. Rejects for an abort, and for what is amiss here. */
 export async function checkHosts(context: CheckHostsContext): Promise<Finding[]> {
   const { configuration, mode, signal, environment } = context
   const { sshConfig } = configuration.settings
@@ -79,13 +79,16 @@ class HostCheck {
     return { level, text: `${this.host}: ${text}` }
   }
 
-  /** What an operational error says; it names the host already. */
+  /**
+   * What an operational error says; it names the host already. Anything else is a bug, which a host may have hit on purpose
+   * by what it shows: no reason to leave out the others.
+   */
   private async expecting(work: () => Promise<Finding[]>): Promise<Finding[]> {
     try {
       return await work()
     } catch (error) {
       this.context.signal.throwIfAborted()
-      if (!(error instanceof OperationalError)) throw error
+      if (!(error instanceof OperationalError)) return [this.say('error', `internal error: ${String(error)}; please report it, the rest was looked at`)]
       return [error.message.startsWith(`${this.host}: `) ? { level: 'error', text: error.message } : this.say('error', error.message)]
     }
   }
@@ -142,7 +145,7 @@ class HostCheck {
   /** Compared by digest with those of the store. */
   private async files({ files, links }: HostStatus): Promise<Finding[]> {
     const { mode } = this.context
-    if (this.certificates.length === 0) return [this.say('ok', `no certificate of conf/${mode} is for this host yet`)]
+    if (this.certificates.length === 0) return [this.say('ok', `no certificate for it is held yet: lematt --${mode} orders and delivers it`)]
     return this.expecting(async () => {
       const wanted = (await Promise.all(this.certificates.map(held => this.context.parcels.digestsOf(held)))).flat()
       const wrong = [

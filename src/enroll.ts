@@ -6,7 +6,7 @@ import { access, readFile } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { authorizedKeysLine, checkChallengeUrl, onHost, sudoersFile, type Enrolment, type EnrolRequest } from './core/enrolment.js'
+import { authorizedKeysLine, checkChallengeUrl, onHost, sshdFile, sudoersFile, type Enrolment, type EnrolRequest } from './core/enrolment.js'
 import { hostBlock, type HostBlock } from './core/enrolmentClient.js'
 import { enrolmentScript } from './core/enrolmentScript.js'
 import { OperationalError, UsageError } from './core/errors.js'
@@ -201,6 +201,7 @@ function show({ request, say }: EnrollContext, enrolment: Enrolment, block: Host
   if (!isNamed) say(`would add to ${configFile}:\n${hostBlock(block)}`)
   say(`the host's authorized_keys gets:\n${authorizedKeysLine(enrolment)}`)
   if (enrolment.reloads.length > 0) say(`the host's ${onHost.sudoers} gets:\n${sudoersFile(enrolment)}`)
+  if (enrolment.forward === 'tunnel') say(`the host's ${onHost.sshd} gets:\n${sshdFile(enrolment)}`)
 }
 
 function hints({ request: { host, reloads }, configuration, say }: EnrollContext, { forward }: Enrolment): void {

@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { checkHosts } from '../src/checkHosts.js'
 import type { Finding } from '../src/checkStore.js'
+import { sudoersForward } from '../src/core/enrolment.js'
 import { OperationalError, UsageError } from '../src/core/errors.js'
 import type { Configuration } from '../src/core/types.js'
 import { loadConfiguration } from '../src/edge/configFiles.js'
@@ -20,6 +21,7 @@ import { certify } from './helpers/certificates.js'
 import { freshen, systemSshd } from './helpers/freshHost.js'
 import { Lab, labSkip, type LabHost } from './helpers/lab.js'
 import type { Ran } from './helpers/lab-process.js'
+import type { Sshd } from './helpers/sshd.js'
 import { until } from './helpers/until.js'
 import { contents } from './helpers/witness.js'
 
@@ -36,6 +38,7 @@ describe('lematt enroll', { skip: needs }, () => {
   let host: LabHost
   let conf: string
   let hostKey: string
+  let sshd: Sshd
   /** What hosts get, as it stood when we began. */
   let packageRoot: string
   /** The script of the enrolment. */
@@ -47,7 +50,7 @@ describe('lematt enroll', { skip: needs }, () => {
     lab = await Lab.open()
     host = await lab.host('mx1')
     await freshen(host)
-    const sshd = await systemSshd(host)
+    sshd = await systemSshd(host)
     hostKey = readFileSync(join(sshd.directory, 'host_key.pub'), 'utf8').split(' ').slice(0, 2).join(' ')
     await host.must('sh', ['-ec', 'printf \'#!/bin/sh\\necho "$(id -un) $*" >>%s\\n\' "$0/reloads" >/usr/local/sbin/reload-demo; chmod 755 /usr/local/sbin/reload-demo', host.dir])
     packageRoot = join(lab.dir, 'package')
@@ -75,6 +78,7 @@ describe('lematt enroll', { skip: needs }, () => {
 
   const fingerprint = (): string => `SHA256:${createHash('sha256').update(Buffer.from(hostKey.split(' ')[1] ?? '', 'base64')).digest('base64').replace(/=+$/u, '')}`
   const onHost = (text: string): Promise<Ran> => host.exec('sh', [], { input: text })
+  const restarts = (): number => sshd.log().split('Received SIGHUP').length - 1
   const passwd = (): Promise<string> => host.must('cat', ['/etc/passwd'])
 
   describe('what is not confirmed is not written', () => {
@@ -333,6 +337,21 @@ describe('lematt enroll', { skip: needs }, () => {
       }
     })
 
+    test('no certificate yet: it says so, and what sends the first', async () => {
+      assert.ok((await found()).some(f => f.level === 'ok' && /^mx1: no certificate for it is held yet: lematt --prod orders and delivers it$/u.test(f.text)))
+    })
+
+    test('something unforeseen at one host: an error about that one, and the others are looked at', async () => {
+      const strange = (c: Configuration): Configuration => ({
+        ...c, sections: c.sections.flatMap(s => (s.name === 'mail' ? [s, { ...s, name: 'other', hosts: ['mx2'], get verify(): never { throw new TypeError('a \u001b[31mbug') } }] : [s])),
+      })
+      const findings = await found(strange)
+      assert.deepEqual(findings.filter(f => /^mx2: .*bug/u.test(f.text)).map(f => [f.level, /^mx2: internal error: TypeError: a .*bug; please report it/u.test(f.text)]), [['error', true]])
+      assert.ok(!findings.some(f => f.text.includes('\u001b')))
+      assert.ok(findings.some(f => f.level === 'ok' && f.text.startsWith('mx1: logged in')))
+      assert.ok(!findings.some(f => f.level !== 'ok' && f.text.startsWith('mx1: ')))
+    })
+
     const cases: [string, (c: Configuration) => Configuration, Finding['level'], RegExp][] = [
       ['a service that the host does not know', section({ reload: ['demo', 'dovecot'] }), 'error', /^mx1: it does not let this key reload dovecot: .*lematt enroll mx1 --reload dovecot=/u],
       ['a port where nobody listens', section({ verify: [{ text: '993', port: 993, protocol: 'tls' }] }), 'error', /^mx1: verify: 993 at [0-9.]+: .*refused/u],
@@ -383,9 +402,11 @@ describe('lematt enroll', { skip: needs }, () => {
     const { script: tunnelled } = await enrol(['--forward', 'tunnel', '--names', 'mail.*'])
     const ran = await onHost(tunnelled)
     assert.deepEqual([ran.code, ran.stdout.split('\n').filter(l => l !== '').sort()], [0, [
-      'changed: /etc/lematt/receive.conf', 'changed: /etc/sudoers.d/lematt-receive, which is not needed any more', 'changed: /var/lib/lematt/.ssh/authorized_keys',
+      'changed: /etc/lematt/receive.conf', 'changed: /etc/ssh/sshd_config.d/lematt.conf', 'changed: /etc/sudoers.d/lematt-receive, which is not needed any more', 'changed: /var/lib/lematt/.ssh/authorized_keys',
     ]], ran.stderr)
+    await until(() => restarts() === 1)
     assert.equal((await onHost(tunnelled)).stdout, 'unchanged\n')
+    await until(async () => (await ssh(['status'])).code === 0)
     const held = lab.spawn('ssh', ['-F', at('config'), '-v', '-o', 'ExitOnForwardFailure=yes', '-N', '-R', '127.0.0.1:8402:127.0.0.1:22', '-L', `${lab.address}:2203:127.0.0.1:22`, 'mx1'])
     await held.ready('listening there', () => /remote forward success/u.test(held.stderr))
     // sshd itself would greet, were it reached.
@@ -397,12 +418,87 @@ describe('lematt enroll', { skip: needs }, () => {
       const refused = await ssh(['-o', 'ExitOnForwardFailure=yes', '-N', '-R', `${listen}:127.0.0.1:22`, 'mx1'])
       assert.match(refused.stderr, /remote port forwarding failed/u, listen)
     }
+    // Unix sockets, to listen on and to connect to: permitlisten and permitopen say nothing of them.
+    const socket = '/etc/lematt/tls/key/evil-key.prime256v1.pem'
+    const evil = await ssh(['-o', 'ExitOnForwardFailure=yes', '-N', '-R', `${socket}:127.0.0.1:22`, 'mx1'])
+    assert.match(evil.stderr, /remote port forwarding failed/u)
+    assert.equal((await host.exec('test', ['-e', socket])).code, 1)
+    const service = host.spawn('python3', ['-c', `import os, socket
+s = socket.socket(socket.AF_UNIX)
+s.bind('/opt/service.sock')
+os.chmod('/opt/service.sock', 0o777)
+s.listen()
+print('listening', flush=True)
+while True: s.accept()[0].sendall(b'reached')`])
+    await service.ready('socket', () => service.stdout.includes('listening'))
+    const through = lab.spawn('ssh', ['-F', at('config'), '-v', '-N', '-L', `${lab.address}:2204:/opt/service.sock`, 'mx1'])
+    await through.ready('connection', () => /Entering interactive session/u.test(through.stderr))
+    assert.equal((await lab.run('curl', ['-s', '--http0.9', '--max-time', '5', `http://${lab.address}:2204/`])).stdout, '')
+    await until(() => /open failed/u.test(through.stderr))
+    await service.stop()
+    await through.stop()
+    // For others nothing has changed, neither by our file nor in what follows it.
+    const others = await host.must('/usr/sbin/sshd', ['-T', '-C', 'user=nobody,host=x,addr=192.0.2.9'])
+    assert.match(others, /^allowstreamlocalforwarding yes$/mu)
+    assert.match(others, /^passwordauthentication no$/mu)
+    assert.equal(restarts(), 1, 'sshd was told once')
     for (const words of [['forward', url], ['deliver', 'demo']]) assert.equal((await ssh(words)).code, 2, words.join(' '))
     const other = await ssh(['deliver'], { input: deliverInput('www.example.com') })
     assert.notEqual(other.code, 0, 'a name that is not in --names')
     assert.match(other.stdout, /"ok":false.*www\.example\.com/u)
     assert.equal((await ssh(['deliver'], { input: deliverInput() })).code, 0)
-    assert.match((await onHost(script)).stdout, /^changed: \/etc\/sudoers\.d\/lematt-receive$/mu)
+    const back = await onHost(script)
+    assert.match(back.stdout, /^changed: \/etc\/sudoers\.d\/lematt-receive$/mu)
+    assert.match(back.stdout, /^changed: \/etc\/ssh\/sshd_config\.d\/lematt\.conf, which is not needed any more$/mu)
+    assert.equal(back.stderr, '')
+    await until(() => restarts() === 2)
+    assert.equal((await host.exec('test', ['-e', '/etc/ssh/sshd_config.d/lematt.conf'])).code, 1)
+    assert.equal((await onHost(script)).stdout, 'unchanged\n')
+  })
+
+  const unheeded: [string, string, RegExp][] = [
+    ['there is no Include', 'sed -i "s/^Include.*//; 1i HostKey $0/host_key" /etc/ssh/sshd_config', /it has not allowstreamlocalforwarding no/u],
+    ['an earlier Match says otherwise', 'printf "Match User certmaint\\n  AllowStreamLocalForwarding yes\\n" >/etc/ssh/sshd_config.d/a.conf', /it has not allowstreamlocalforwarding no/u],
+    ['sshd -t has an objection', 'echo "Nonsense yes" >/etc/ssh/sshd_config.d/z.conf', /Nonsense/u],
+  ]
+  for (const [what, change, why] of unheeded) {
+    test(`forward: tunnel where sshd would not keep to it, ${what}: refused, and all is as before`, async () => {
+      const { script: tunnelled } = await enrol(['--forward', 'tunnel'])
+      const look = (): Promise<string> => host.must('sh', ['-c', 'cd /etc/ssh/sshd_config.d; ls -A; cat /var/lib/lematt/.ssh/authorized_keys'])
+      const times = restarts()
+      await host.must('sh', ['-ec', `cp -a /etc/ssh /etc/ssh.was; ${change}`, sshd.directory])
+      const was = await look()
+      const ran = await onHost(tunnelled)
+      assert.equal(ran.code, 1)
+      assert.match(ran.stderr, why)
+      assert.match(ran.stderr, /sshd does not obey .* is Include \/etc\/ssh\/sshd_config\.d\/\*\.conf the first line of \/etc\/ssh\/sshd_config.*--forward redirect\n$/u)
+      assert.equal(await look(), was)
+      assert.equal(restarts(), times)
+      await host.must('sh', ['-ec', 'rm -r /etc/ssh; mv /etc/ssh.was /etc/ssh'])
+      await onHost(script)
+    })
+  }
+
+  test('a base URL with an address in brackets: sudo allows exactly that one', async () => {
+    await host.must('sh', ['-ec', 'cat >/etc/sudoers.d/six; chmod 440 /etc/sudoers.d/six'], { input: sudoersForward('certmaint', 'http://[2001:db8::1]') })
+    const allowed = async (base: string): Promise<boolean> =>
+      (await host.exec('/usr/bin/sudo', ['-n', '-l', '-U', 'certmaint', '/usr/local/lib/lematt/leforward', '--baseurl', base])).code === 0
+    assert.equal(await allowed('http://[2001:db8::1]'), true)
+    for (const base of ['http://2', 'http://:', 'http://[2001:db8::2]']) assert.equal(await allowed(base), false, base)
+    await host.must('rm', ['/etc/sudoers.d/six'])
+  })
+
+  test('a file of the account\'s own beside authorized_keys: refused and named, nothing is changed; one of root\'s stays', async () => {
+    const ssh2 = '/var/lib/lematt/.ssh/authorized_keys2'
+    await host.must('sh', ['-ec', `echo x >${ssh2}; chown certmaint ${ssh2}; echo y >>/etc/lematt/receive.conf`])
+    const ran = await onHost(script)
+    assert.equal(ran.code, 1)
+    assert.match(ran.stderr, /not root's alone.*\.ssh\/\.\/authorized_keys2 ?; look at it and remove it/u)
+    assert.equal(ran.stdout, '')
+    assert.match(await host.must('cat', ['/etc/lematt/receive.conf']), /^y$/mu)
+    await host.must('chown', ['root', ssh2])
+    assert.equal((await onHost(script)).stdout, 'changed: /etc/lematt/receive.conf\n')
+    await host.must('rm', [ssh2])
   })
 
   test('without sudo, where it is needed: nothing is changed, and it says what to install', async () => {
@@ -458,5 +554,31 @@ describe('lematt enroll', { skip: needs }, () => {
     assert.equal(ran.code, 1)
     assert.match(ran.stderr, /the home of person, \/home\/person, is not root's alone.*--user/u)
     assert.equal((await host.exec('test', ['-e', '/home/person/.ssh'])).code, 1)
+  })
+  test('an account whose home lies in somebody else\'s directory is not taken', async () => {
+    await host.must('sh', ['-ec', 'mkdir -p /home/person/inner; chown person /home/person; useradd --no-create-home --home-dir /home/person/inner --shell /bin/sh nested'])
+    const { script: other } = await enrol([reload, '--user', 'nested'])
+    const ran = await onHost(other)
+    assert.equal(ran.code, 1)
+    assert.match(ran.stderr, /the home of nested, \/home\/person\/inner, is not root's alone/u)
+    assert.equal((await host.exec('test', ['-e', '/home/person/inner/.ssh'])).code, 1)
+  })
+
+  test('with another account: it has what the former had, whose line goes', async () => {
+    await host.must('sh', ['-ec', 'mkdir -p /opt/certs; useradd --no-create-home --home-dir /opt/certs --shell /bin/sh certs'])
+    assert.equal((await onHost(script)).code, 0)
+    assert.equal((await ssh(['deliver'], { input: deliverInput() })).code, 0)
+    const { script: moved } = await enrol([reload, '--user', 'certs'])
+    const ran = await onHost(moved)
+    assert.deepEqual([ran.code, ran.stderr], [0, ''], ran.stdout)
+    assert.match(ran.stdout, /^changed: owner of what is in \/etc\/lematt\/tls\/cert and \/etc\/lematt\/tls\/key: certs$/mu)
+    assert.match(ran.stdout, /^changed: \/var\/lib\/lematt\/\.ssh\/authorized_keys$/mu)
+    assert.equal(await host.must('find', ['/etc/lematt/tls', '!', '-user', 'certs', '!', '-user', 'root']), '')
+    assert.doesNotMatch(await host.must('cat', ['/var/lib/lematt/.ssh/authorized_keys']), /lematt-receive/u)
+    assert.equal((await onHost(moved)).stdout, 'unchanged\n')
+    assert.match((await ssh(['status'])).stderr, /Permission denied/u)
+    const status = await ssh(['-l', 'certs', 'mx1', 'status'])
+    assert.match(status.stdout, /"mail\.example\.com-key\.prime256v1\.pem":"[0-9a-f]{64}"/u)
+    assert.match((await ssh(['-l', 'certs', 'mx1', 'deliver', 'demo'], { input: deliverInput() })).stdout, /"ok":true/u)
   })
 })

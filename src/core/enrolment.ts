@@ -56,6 +56,7 @@ export const onHost = {
   group: 'ssl-cert',
   sudo: '/usr/bin/sudo',
   sudoers: '/etc/sudoers.d/lematt-receive',
+  sshd: '/etc/ssh/sshd_config.d/lematt.conf',
 } as const
 
 /** Seconds for one reload; sudo ends it then (TIMEOUT), for the receiver may not signal what runs as root. */
@@ -131,7 +132,7 @@ export function checkFrom(text: string): string {
 
 /** A shell pattern on NAME of the store. @throws UsageError */
 export function checkPattern(pattern: string): string {
-  if (!/^[A-Za-z0-9._:*?[\]!-]{1,180}$/u.test(pattern)) {
+  if (!/^[A-Za-z0-9._:*?[\]-]{1,180}$/u.test(pattern)) {
     refuse('--names', pattern, 'is no pattern for names of certificates: letters, digits, dots, _, - and the shell\'s * ? [ ], as in \'*.example.com\'')
   }
   return pattern
@@ -163,6 +164,29 @@ export function authorizedKeysLine({ from, forward, publicKey }: Enrolment): str
   return `restrict${ports},from="${from.join(',')}",command="${onHost.receiver}" ${publicKey ?? 'NO-KEY-YET'} lematt`
 }
 
+/**
+ * What sshd_config says besides, for `forward: tunnel`: port-forwarding in a line of authorized_keys also opens Unix sockets,
+ * to listen on and to connect to, wherever the account may, and permitlisten and permitopen do not cover them.
+ */
+export function sshdFile({ host, user }: Enrolment): string {
+  return [
+    `# ${onHost.sshd}, made by "lematt enroll ${host}": the key of ${user} may listen on this one port, and nothing else.`,
+    `Match User ${user}`,
+    '  AllowStreamLocalForwarding no',
+    '  AllowTcpForwarding remote',
+    `  PermitListen ${tunnel}`,
+    '  PermitOpen none',
+    '  GatewayPorts no',
+    '  AllowAgentForwarding no',
+    '  X11Forwarding no',
+    '  PermitTTY no',
+    '  PermitTunnel no',
+    '# For what follows: nothing of this is for it.',
+    'Match all',
+    '',
+  ].join('\n')
+}
+
 /** receive.conf, without what needs leforward. */
 export function receiveConf({ host, reloads, names }: Enrolment): string {
   return [
@@ -184,9 +208,9 @@ export function receiveConfForward(url: string): string {
   return `forward ${url}\nleforward ${onHost.sudo} -n ${onHost.leforward}\n`
 }
 
-/** `,` `:` `=` and `\` have a meaning in the arguments of sudoers(5); without arguments any would be allowed. */
+/** These have a meaning in the arguments of sudoers(5), the last five in its patterns; without arguments any would be allowed. */
 function sudoersCommand(command: string): string {
-  const escaped = command.replace(/[\\,:=]/gu, '\\$&')
+  const escaped = command.replace(/[\\,:=[\]*?!]/gu, '\\$&')
   return escaped.includes(' ') ? escaped : `${escaped} ""`
 }
 

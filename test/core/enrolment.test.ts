@@ -8,7 +8,7 @@ import { after, describe, test } from 'node:test'
 import fc from 'fast-check'
 import {
   authorizedKeysLine, checkChallengeUrl, checkFingerprint, checkFrom, checkHost, checkHostName, checkPattern, checkPort, checkUser, parseReload,
-  receiveConf, receiveConfForward, sudoersFile, sudoersForward, type Enrolment,
+  receiveConf, receiveConfForward, sshdFile, sudoersFile, sudoersForward, type Enrolment,
 } from '../../src/core/enrolment.js'
 import { hostBlock, namesHost, withHostBlock } from '../../src/core/enrolmentClient.js'
 import { enrolmentScript, hereDocument, shellWord } from '../../src/core/enrolmentScript.js'
@@ -49,7 +49,7 @@ describe('the words of lematt enroll', () => {
     ...['', '-mx', 'mx1 id', 'a*', '!a', 'a?', 'a"b', 'user@mx', '.a'].map((host): [string, () => unknown, RegExp] => [host, () => checkHost(host), /an alias for the host/u]),
     ...['root', 'Root', '-a', 'a b', 'a:b', 'a,b', ''].map((user): [string, () => unknown, RegExp] => [user, () => checkUser(user), /^--user/u]),
     ...['', '*', 'central', '192.0.2.1,*', '192.0.2.1/33', '0.0.0.0/0', '::/0', '!192.0.2.1', '192.0.2.1"', 'fe80::1%eth0'].map((from): [string, () => unknown, RegExp] => [from, () => checkFrom(from), /^--from/u]),
-    ...['a b', 'a/b', 'a\nb', 'a\'b', '$(x)', ''].map((pattern): [string, () => unknown, RegExp] => [pattern, () => checkPattern(pattern), /^--names/u]),
+    ...['a b', 'a/b', 'a\nb', 'a\'b', '$(x)', '', '[!a]*', '[^a]*'].map((pattern): [string, () => unknown, RegExp] => [pattern, () => checkPattern(pattern), /^--names/u]),
     ...['MD5:aa', 'SHA256:', 'SHA256:a'].map((print): [string, () => unknown, RegExp] => [print, () => checkFingerprint(print), /ssh-keygen -lf/u]),
     ...['ftp://x', 'http://', 'http://a b', 'http://x/?q', 'http://u@x', 'http://x/"', 'http://x\nid'].map((url): [string, () => unknown, RegExp] => [url, () => checkChallengeUrl(url), /challengeUrl/u]),
     ...['0', '65536', '22x', ''].map((port): [string, () => unknown, RegExp] => [port, () => checkPort(port), /^--port/u]),
@@ -80,6 +80,23 @@ describe('the files of an enrolled host', () => {
     const file = join(dir, 'sudoers')
     writeFileSync(file, text, { mode: 0o440 })
     execFileSync('visudo', ['-cqf', file])
+  })
+
+  test('sudoers: an address in brackets is no pattern; visudo accepts it', { skip: skip('visudo') }, () => {
+    const text = sudoersForward('certmaint', 'http://[2001:db8::1]:8080')
+    assert.equal(text, 'certmaint ALL=(root) NOPASSWD: /usr/local/lib/lematt/leforward --baseurl http\\://\\[2001\\:db8\\:\\:1\\]\\:8080\n')
+    const file = join(dir, 'sudoers6')
+    writeFileSync(file, text, { mode: 0o440 })
+    execFileSync('visudo', ['-cqf', file])
+  })
+
+  test('sshd_config.d: for this account alone, and nothing that follows falls under it; no Unix sockets', () => {
+    const lines = sshdFile({ ...enrolment, forward: 'tunnel' }).trimEnd().split('\n').filter(line => !line.startsWith('#'))
+    assert.equal(lines[0], 'Match User certmaint')
+    assert.equal(lines.at(-1), 'Match all')
+    assert.ok(lines.includes('  AllowStreamLocalForwarding no'))
+    assert.match(enrolmentScript({ ...enrolment, forward: 'tunnel' }), /^ {2}AllowStreamLocalForwarding no$/mu)
+    assert.doesNotMatch(enrolmentScript(enrolment), /^ {2}AllowStreamLocalForwarding/mu)
   })
 
   test('receive.conf: one word and its values a line', () => {

@@ -20,6 +20,15 @@ export async function freshen(host: LabHost): Promise<void> {
     : >/etc/resolv.conf`])
 }
 
-/** sshd on port 22 with StrictModes and the users' own authorized_keys; no PAM, which would hide what a locked account means. */
-export const systemSshd = (host: LabHost, config = ''): Promise<Sshd> =>
-  host.sshd({ keys: {}, config: `AuthorizedKeysFile .ssh/authorized_keys\nStrictModes yes\nUsePAM no\n${config}` })
+/**
+ * sshd on port 22 with StrictModes and the users' own authorized_keys; no PAM, which would hide what a locked account means.
+ * `/etc/ssh` there is its configuration, and its process is where that says.
+ */
+export async function systemSshd(host: LabHost, config = ''): Promise<Sshd> {
+  const sshd = await host.sshd({
+    keys: {},
+    config: `Include /etc/ssh/sshd_config.d/*.conf\nPidFile ${join(host.dir, 'sshd.pid')}\nAuthorizedKeysFile .ssh/authorized_keys\nStrictModes yes\nUsePAM no\n${config}`,
+  })
+  await host.must('sh', ['-ec', 'echo "Include $0" >/etc/ssh/sshd_config', join(sshd.directory, 'sshd_config')])
+  return sshd
+}
