@@ -2,13 +2,16 @@
  * Deliveries to hosts → outcomes (spec §8). All hosts at once, one connection each; on a host one section after the other:
  * look what is there, send what is lacking, reload, see the ports show it. A receipt after each thing that was seen done.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import { OperationalError } from './core/errors.js'
-import { hostKey, hostMembers, parkedHost, planHost, type HostMembers } from './core/hostPlan.js'
-import { filesKey, hasReceipt, reloadKey, verifyKey, withoutHost } from './core/hostReceipts.js'
+import { hostKey, hostMembers, lookOnly, parkedHost, planHost, type HostMembers } from './core/hostPlan.js'
+import { filesKey, hasReceipt, reloadKey, verifyKey, withoutHost, withoutPort } from './core/hostReceipts.js'
 import { askedAgain, type Narrowing } from './core/plan.js'
 import { deliverAnswer, deliverCommand, deliverInput, hostStatus, type DeliverAnswer, type HostStatus } from './core/receiver.js'
 import { withReceipts } from './core/receipts.js'
+import { doneText } from './core/hostReport.js'
 import { parkedMessage } from './core/report.js'
+import { cleanLine } from './core/text.js'
 import type { Configuration, Failure, Held, HostDelivery, HostDone, HostName, HostOutcome, Mode, Receipts, State } from './core/types.js'
 import type { Connection, RemoteResult, Ssh } from './edge/ssh.js'
 import type { StorePaths } from './edge/store.js'
@@ -35,22 +38,33 @@ export interface HostsContext {
 const hostsAtOnce = 32
 const nothing: HostDone = { files: 0, reloaded: [], verified: [] }
 
-/** @returns the outcomes of what was lacking or has failed, in the order of the file, and the receipts as they are now */
-export async function serveHosts(inventory: readonly Held[], state: State, context: HostsContext): Promise<{ outcomes: HostOutcome[]; receipts: Receipts }> {
+/** What it came to, in the order of the file, and the receipts as they are now. */
+export interface Served {
+  readonly outcomes: readonly HostOutcome[]
+  readonly receipts: Receipts
+  /** Errors that nobody expected: the others go on, and the run ends as a bug. */
+  readonly bugs: readonly unknown[]
+}
+
+/** Tries whatever is lacking on some host, looks at what is not, and tells of what was lacking or has failed. */
+export async function serveHosts(inventory: readonly Held[], state: State, context: HostsContext): Promise<Served> {
   const members = hostMembers({ configuration: context.configuration, inventory, now: context.clock(), narrowing: context.narrowing })
   const run = new HostsRun(state, context)
   const byHost = new Map<HostName, HostMembers[]>()
   for (const each of members) byHost.set(each.host, [...byHost.get(each.host) ?? [], each])
   await Promise.all([...byHost].map(([host, sections]) => run.host(host, sections)))
-  return { outcomes: members.flatMap(each => run.outcomes.get(hostKey(each)) ?? []), receipts: run.receipts }
+  return { outcomes: members.flatMap(each => run.outcomes.get(hostKey(each)) ?? []), receipts: run.receipts, bugs: run.bugs }
 }
 
 class HostsRun {
   readonly outcomes = new Map<string, HostOutcome>()
+  readonly bugs: unknown[] = []
   receipts: Receipts
   private readonly work = new Queue({ concurrency: hostsAtOnce })
   private readonly parcels: Parcels
-  private saving: Promise<void> | undefined
+  private current: Promise<void> | undefined
+  private next: Promise<void> | undefined
+  private saveMs = 0
 
   constructor(private readonly state: State, private readonly context: HostsContext) {
     this.receipts = state.receipts
@@ -62,7 +76,7 @@ class HostsRun {
     const active = sections.filter(members => !this.isParked(members))
     if (active.length === 0) return
     try {
-      for (const members of active) this.doing(this.lookOnly(members), 'connecting')
+      for (const members of active) this.doing(lookOnly(members), 'connecting')
       // Whoever does not answer waits here, where nobody waits for him.
       const connection = await this.context.ssh.connect(host)
       await this.work.add(() => this.connected(connection, active))
@@ -74,7 +88,7 @@ class HostsRun {
   private isParked(members: HostMembers): boolean {
     const parked = parkedHost(members, this.failureOf(members), { narrowing: this.context.narrowing, now: this.context.clock() })
     if (parked === undefined) return false
-    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? this.lookOnly(members)
+    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? lookOnly(members)
     this.end({ status: 'parked', delivery: { ...delivery, parked }, message: parkedMessage(parked) })
     return true
   }
@@ -100,30 +114,34 @@ class HostsRun {
   /** One section on one host; undefined when all is as it should be, and was the last time too. */
   private async serve(members: HostMembers, status: HostStatus | undefined, connection: Connection): Promise<HostOutcome | undefined> {
     const { section, host } = members
-    if (this.interrupted()) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
+    if (this.interrupted()) return { status: 'parked', delivery: lookOnly(members), message: 'interrupted' }
     const failure = this.failureOf(members)
     const at = { ...this.context, address: section.verifyAddress[host] ?? connection.target.hostName }
     const drift = await look(members, this.receipts, status, { ...at, parcels: this.parcels })
-    if (this.interrupted()) return { status: 'parked', delivery: this.lookOnly(members), message: 'interrupted' }
+    if (this.interrupted()) return { status: 'parked', delivery: lookOnly(members), message: 'interrupted' }
     this.receipts = withoutHost(this.receipts, section, host, drift.certificates)
+    for (const { port, held } of drift.silent) this.receipts = withoutPort(this.receipts, section, host, port, [held])
     const delivery = planHost(members, this.receipts, failure, drift.found ?? askedAgain(this.context.narrowing))
     // What failed the last time and is well now, by itself, is told once more.
-    if (delivery === undefined) return failure === undefined ? undefined : { status: 'done', delivery: this.lookOnly(members, failure), done: { ...nothing, verified: section.verify.map(p => p.text) } }
+    if (delivery === undefined) {
+      const verified = this.context.mode === 'prod' ? section.verify.map(p => p.text) : []
+      return failure === undefined ? undefined : { status: 'done', delivery: lookOnly(members, `failed last time: ${failure.message}`), done: { ...nothing, verified } }
+    }
 
-    const before: Before = this.context.mode === 'test' ? await shown(delivery, at) : new Map()
+    const before: Before = this.context.mode === 'test' ? failure?.before ?? await shown(delivery, at) : {}
     const sent = await this.send(delivery, members, connection)
     if (sent.outcome !== undefined) return sent.outcome
     if (delivery.verify.length > 0) this.doing(delivery, `looks at ${delivery.verify.map(p => p.text).join(' ')}`)
-    const { verified, failed } = await seen(delivery, before, at)
+    const { verified, idle, failed } = await seen(delivery, before, at)
     const now = this.context.clock()
-    for (const port of verified) this.receipts = withReceipts(this.receipts, section.name, verifyKey(host, port), delivery.certificates, now)
+    for (const port of [...verified, ...idle]) this.receipts = withReceipts(this.receipts, section.name, verifyKey(host, port), delivery.certificates, now)
     // A service that was told to reload and shows something else is told again the next time, with the files.
     if (failed !== undefined && !this.interrupted()) this.receipts = withoutHost(this.receipts, section, host, failed.certificates)
     await this.save()
     const done = { ...sent.done, verified: verified.map(p => p.text) }
     if (failed === undefined) return { status: 'done', delivery, done }
-    if (this.interrupted()) return { status: 'parked', delivery, message: 'interrupted' }
-    return { status: 'failed', delivery, done, step: `verify ${failed.port.text}`, message: failed.message }
+    if (this.interrupted()) return { status: 'parked', delivery, message: `interrupted (${doneText(delivery, sent.done)})` }
+    return { status: 'failed', delivery, done, step: `verify ${failed.ports.map(p => p.text).join(' ')}`, message: failed.message, ...this.context.mode === 'test' && { before } }
   }
 
   /** Files and reloads, in one transaction on the host, or several where one would be too much for it; `outcome` when it ends there. */
@@ -139,7 +157,8 @@ class HostsRun {
     for await (const parcel of this.parcels.of(send)) {
       const ran = await connection.run(deliverCommand(reload), { input: deliverInput(parcel.bodies, parcel.links), timeoutSeconds: settings.commandTimeoutSeconds })
       const answer = deliverAnswer(ran.stdout)
-      if (answer?.ok !== true || !ran.ok) return { done, outcome: this.notSent(delivery, done, answer?.ok === false ? answer : undefined, ran) }
+      // A host that says less than was asked has not done it.
+      if (answer?.ok !== true || !ran.ok || !reload.every(service => answer.reloaded.includes(service))) return { done, outcome: this.notSent(delivery, done, answer?.ok === false ? answer : undefined, ran) }
       this.receipts = withReceipts(this.receipts, section.name, filesKey(host), parcel.certificates, clock())
       const there = certificates.filter(h => hasReceipt(this.receipts, section, filesKey(host), h))
       for (const service of reload) this.receipts = withReceipts(this.receipts, section.name, reloadKey(host, service), there, clock())
@@ -156,15 +175,13 @@ class HostsRun {
   }
 
   private failed(members: HostMembers, step: string, error: unknown): void {
-    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? this.lookOnly(members)
+    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? lookOnly(members)
     if (this.interrupted()) this.end({ status: 'parked', delivery, message: 'interrupted' })
-    else if (error instanceof OperationalError) this.end({ status: 'failed', delivery, done: nothing, step, message: error.message })
-    else throw error
-  }
-
-  private lookOnly({ section, host, certificates }: HostMembers, failure?: Failure): HostDelivery {
-    const reason = failure === undefined ? 'nightly look' : `failed last time: ${failure.message}`
-    return { section, host, send: [], reload: [], verify: section.verify, certificates, reason }
+    else {
+      if (!(error instanceof OperationalError)) this.bugs.push(error)
+      const said = error instanceof Error ? error.message : String(error)
+      this.end({ status: 'failed', delivery, done: nothing, step, message: error instanceof OperationalError ? said : `internal error: ${cleanLine(said)}` })
+    }
   }
 
   private failureOf(members: HostMembers): Failure | undefined {
@@ -184,20 +201,24 @@ class HostsRun {
     if ('status' in outcome) {
       this.outcomes.set(hostKey(outcome.delivery), outcome)
       this.context.listen({ type: 'hosted', outcome })
-    } else this.context.listen({ type: 'well', delivery: this.lookOnly(outcome) })
+    } else this.context.listen({ type: 'well', delivery: lookOnly(outcome) })
   }
 
-  /** One save at a time, and one for all that have come meanwhile: fifty hosts end within a second. */
-  private async save(): Promise<void> {
-    const before = this.saving
-    if (before !== undefined) {
-      await before
-      return this.saving ?? this.save()
-    }
-    this.saving = this.context.keep(this.receipts).finally(() => {
-      this.saving = undefined
-    })
-    return this.saving
+  /**
+   * Resolves when the receipts are saved. One save at a time; what comes meanwhile, and for as long as the last one took, goes
+   * along with the next: a hundred hosts end within seconds, and their receipts may be megabytes.
+   */
+  private save(): Promise<void> {
+    return this.next ??= this.gather()
+  }
+
+  private async gather(): Promise<void> {
+    await this.current
+    await pause(this.saveMs)
+    this.next = undefined
+    const begun = performance.now()
+    await (this.current = this.context.keep(this.receipts))
+    this.saveMs = performance.now() - begun
   }
 }
 

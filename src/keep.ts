@@ -1,4 +1,5 @@
 /** Keeps what a run leaves for the next one (spec §4, `state/`), as often as it changes. */
+import { createHash } from 'node:crypto'
 import { OperationalError } from './core/errors.js'
 import type { Receipts, State } from './core/types.js'
 import { saveFailures, saveReceipts } from './edge/store.js'
@@ -18,15 +19,13 @@ export interface Keeper {
 export function keeper(directory: string, loaded: State | undefined): Keeper {
   const problems = new Set<string>()
   const failuresOf = ({ orderFailures, deliveryFailures, hostFailures, accountBar }: State): object => ({ orderFailures, deliveryFailures, hostFailures, accountBar })
-  const kept = loaded === undefined
-    ? { receipts: '', failures: '' }
-    : { receipts: JSON.stringify(loaded.receipts), failures: JSON.stringify(failuresOf(loaded)) }
+  const kept = loaded === undefined ? { receipts: '', failures: '' } : { receipts: digest(loaded.receipts), failures: digest(failuresOf(loaded)) }
   const attempt = async (what: keyof typeof kept, value: object, save: () => Promise<void>): Promise<void> => {
-    const text = JSON.stringify(value)
-    if (text === kept[what]) return
+    const now = digest(value)
+    if (now === kept[what]) return
     try {
       await save()
-      kept[what] = text
+      kept[what] = now
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error
       problems.add(error.message)
@@ -38,3 +37,6 @@ export function keeper(directory: string, loaded: State | undefined): Keeper {
     problems: () => [...problems],
   }
 }
+
+/** Stands for a value: receipts of a large fleet are megabytes, which need not be held twice. */
+const digest = (value: object): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')

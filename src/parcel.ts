@@ -4,6 +4,7 @@ import { OperationalError } from './core/errors.js'
 import { asLines, sha256, type Body, type Link } from './core/receiver.js'
 import type { Held } from './core/types.js'
 import { readText, type StorePaths } from './edge/store.js'
+import { Queue } from './queue.js'
 
 /** What one `deliver` takes. */
 export interface Parcel {
@@ -15,13 +16,17 @@ export interface Parcel {
 /** As much as lematt-receive takes at once where its receive.conf says nothing else (maxfiles, maxbytes). */
 const most = { entries: 400, bytes: 3_900_000 }
 
-const textsKept = 200
+const textsKept = 500
+/** Files read at once, for all hosts together: any limit of open files allows that. */
+const readers = 32
 
 export class Parcels {
   /** What fifty hosts get is read once. A few, for what each host gets alone is not asked for again. */
   private readonly texts = new Map<string, Promise<string>>()
   /** A digest is asked for by every host that holds the file. */
   private readonly digests = new Map<string, Promise<string>>()
+
+  private readonly reads = new Queue({ concurrency: readers })
 
   constructor(private readonly paths: StorePaths) {}
 
@@ -57,10 +62,12 @@ export class Parcels {
   }
 
   private text(kind: Body['kind'], file: string): Promise<string> {
-    const known = this.texts.get(file) ?? this.read(kind, file)
+    const known = this.texts.get(file)
+    if (known !== undefined) return known
     if (this.texts.size >= textsKept) this.texts.clear()
-    this.texts.set(file, known)
-    return known
+    const text = this.reads.add(() => this.read(kind, file))
+    this.texts.set(file, text)
+    return text
   }
 
   private async read(kind: Body['kind'], file: string): Promise<string> {

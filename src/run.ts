@@ -87,7 +87,7 @@ export async function run(context: RunContext): Promise<RunResult> {
       mode, started, ended: clock(), orders: issued.outcomes, hosts: served.outcomes, deliveries: delivered.outcomes, notes, failures,
       warnings: standingWarnings(configuration, after),
     }
-    return { report, bugs: issued.bugs }
+    return { report, bugs: [...issued.bugs, ...served.bugs] }
   } finally {
     await ssh.close()
     // It belongs to the report that is on its way.

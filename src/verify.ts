@@ -14,62 +14,85 @@ export interface VerifyContext {
 }
 
 /** What each question was answered with before a delivery: in test mode it may still be. */
-export type Before = ReadonlyMap<string, string>
+export type Before = Readonly<Record<string, string>>
 
 type Asked = Pick<HostDelivery, 'section' | 'verify' | 'certificates'>
 
-/** For how long a service may take after its reload. */
-const graceMs = 30_000
-/** Handshakes with one host at once. */
-const atOnce = 8
-
-/** One look at every port. @returns what does not show what it should */
-export async function handshakes(asked: Asked, before: Before, context: VerifyContext): Promise<{ failed: { expectation: Expectation; shown: Shown }[] }> {
-  return { failed: await round(expected(asked, context), before, context) }
+/** A handshake that did not show what it should. */
+export interface Unproved {
+  readonly expectation: Expectation
+  readonly shown: Shown
 }
 
-/** What the ports show now. */
+/** One handshake; the least that a last one is given. */
+const handshakeMs = { most: 10_000, least: 1000 }
+/** Handshakes with one host at once. */
+const atOnce = 8
+/** A service that did not answer is asked once more, so much later: it may be just starting. */
+const secondLookMs = 2000
+
+/** What the ports show now, for one who wants to know whether it is still that. */
+export async function handshakes(asked: Asked, context: VerifyContext): Promise<Unproved[]> {
+  const first = await round(expectations(asked, context.configuration.sections, context.address), {}, context)
+  const silent = first.filter(({ shown }) => !shown.ok)
+  if (silent.length === 0) return first
+  await pause(secondLookMs, undefined, { signal: context.signal }).catch(() => undefined)
+  return [...first.filter(({ shown }) => shown.ok), ...await round(silent.map(({ expectation }) => expectation), {}, context)]
+}
+
+/** What the ports show now, whatever it is. */
 export async function shown(asked: Asked, context: VerifyContext): Promise<Before> {
-  const before = new Map<string, string>()
-  await each(expected(asked, context), context, (expectation, result) => {
-    if (result.ok) before.set(question(expectation), result.fingerprint)
+  const before: Record<string, string> = {}
+  await each(expectations(asked, context.configuration.sections, context.address), context, handshakeMs.most, (expectation, result) => {
+    if (result.ok) before[question(expectation)] = result.fingerprint
   })
   return before
 }
 
-/** A port that does not show what it should. */
+/** Ports that do not show what they should. */
 export interface Unseen {
-  readonly port: VerifyPort
+  readonly ports: readonly VerifyPort[]
   readonly message: string
   /** All certificates that some port does not show. */
   readonly certificates: readonly Held[]
 }
 
-/** Looks until every port shows what it should, for at most 30 s. Ports that do are `verified`; `failed` is the first that does not. */
-export async function seen(asked: Asked, before: Before, context: VerifyContext): Promise<{ verified: VerifyPort[]; failed?: Unseen }> {
-  const deadline = performance.now() + graceMs
-  let failed = await round(expected(asked, context), before, context)
-  for (let wait = 100; failed.length > 0 && performance.now() < deadline && !context.signal.aborted; wait = Math.min(wait * 1.6, 3000)) {
+/**
+ * Looks until every port shows what it should, for at most `verifyGrace`. Ports that do are `verified`; `idle` are those that have
+ * nothing to show of these certificates.
+ */
+export async function seen(asked: Asked, before: Before, context: VerifyContext): Promise<{ verified: VerifyPort[]; idle: VerifyPort[]; failed?: Unseen }> {
+  const deadline = performance.now() + context.configuration.settings.verifyGraceSeconds * 1000
+  const questions = expectations(asked, context.configuration.sections, context.address)
+  let failed = await round(questions, before, context, deadline)
+  for (let wait = 100; failed.length > 0 && performance.now() < deadline && !isAborted(context.signal); wait = Math.min(wait * 1.6, 3000)) {
     await pause(wait, undefined, { signal: context.signal }).catch(() => undefined)
-    failed = await round(failed.map(f => f.expectation), before, context)
+    failed = await round(failed.map(({ expectation }) => expectation), before, context, deadline)
   }
-  const bad = new Set(failed.map(f => f.expectation.port))
-  const verified = asked.verify.filter(port => !bad.has(port))
-  const [first] = failed
-  if (first === undefined) return { verified }
-  const others = failed.length - 1
-  const more = others === 0 ? '' : ` (and ${others} more of its handshakes)`
-  return { verified, failed: { port: first.expectation.port, message: mismatch(first.expectation, first.shown) + more, certificates: [...new Set(failed.map(f => f.expectation.held))] } }
+  const ports = asked.verify.filter(port => failed.some(({ expectation }) => expectation.port === port))
+  const isAsked = (port: VerifyPort): boolean => questions.some(each => each.port === port)
+  const verified = asked.verify.filter(port => isAsked(port) && !ports.includes(port))
+  const idle = asked.verify.filter(port => !isAsked(port))
+  if (failed.length === 0) return { verified, idle }
+  const lines = ports.map(port => portMessage(failed.filter(({ expectation }) => expectation.port === port), before, context))
+  return { verified, idle, failed: { ports, message: lines.join('\n'), certificates: [...new Set(failed.map(({ expectation }) => expectation.held))] } }
 }
 
-const expected = ({ section, verify, certificates }: Asked, { configuration }: VerifyContext): Expectation[] =>
-  expectations(section, configuration.sections, verify, certificates)
+/** What is wrong with one port: its first handshake, and how many more. */
+function portMessage([first, ...others]: readonly Unproved[], before: Before, { mode }: VerifyContext): string {
+  if (first === undefined) return ''
+  const more = others.length === 0 ? '' : ` (and ${others.length} more of its handshakes)`
+  const never = mode === 'test' && !first.shown.ok && before[question(first.expectation)] === undefined
+  const hint = never ? '; it did not answer before the delivery either: a service that waits for its first certificate gets it with --prod' : ''
+  return mismatch(first.expectation, first.shown) + more + hint
+}
 
-async function round(questions: readonly Expectation[], before: Before, context: VerifyContext): Promise<{ expectation: Expectation; shown: Shown }[]> {
+async function round(questions: readonly Expectation[], before: Before, context: VerifyContext, deadline = Infinity): Promise<Unproved[]> {
   // What an abort leaves unanswered has not been seen.
   const open = new Map<Expectation, Shown>(questions.map(expectation => [expectation, { ok: false, message: 'interrupted' }]))
-  await each(questions, context, (expectation, result) => {
-    const fine = result.ok && (result.fingerprint === expectation.fingerprint || result.fingerprint === before.get(question(expectation)))
+  const timeoutMs = Math.min(handshakeMs.most, Math.max(handshakeMs.least, deadline - performance.now()))
+  await each(questions, context, timeoutMs, (expectation, result) => {
+    const fine = result.ok && (result.fingerprint === expectation.fingerprint || result.fingerprint === before[question(expectation)])
     if (fine) open.delete(expectation)
     else open.set(expectation, result)
   })
@@ -79,14 +102,20 @@ async function round(questions: readonly Expectation[], before: Before, context:
 /** A function, for the compiler would hold the signal to be what it was at the first look. */
 const isAborted = (signal: AbortSignal): boolean => signal.aborted
 
-/** An abort ends it early; what has not been answered by then is left out. */
-async function each(questions: readonly Expectation[], { address, signal }: VerifyContext, take: (expectation: Expectation, result: Shown) => void): Promise<void> {
+/**
+ * Asks them all; where a port lets one wait in vain, the others that are waiting for it get the same answer. An abort ends it
+ * early; what has not been answered by then is left out.
+ */
+async function each(questions: readonly Expectation[], { address, signal }: VerifyContext, timeoutMs: number, take: (expectation: Expectation, result: Shown) => void): Promise<void> {
   const queue = new Queue({ concurrency: atOnce })
+  const late = new Map<VerifyPort, Shown>()
   await Promise.all(questions.map(expectation => queue.add(async () => {
     if (isAborted(signal)) return
-    const { port: { port, protocol }, servername, keyType } = expectation
+    const { port, servername, keyType } = expectation
     try {
-      take(expectation, await probe({ address, port, protocol, keyType, signal, ...(servername === undefined ? {} : { servername }) }))
+      const result = late.get(port) ?? await probe({ address, port: port.port, protocol: port.protocol, keyType, signal, timeoutMs, ...(servername === undefined ? {} : { servername }) })
+      if (!result.ok && result.late === true) late.set(port, result)
+      take(expectation, result)
     } catch (error) {
       if (!isAborted(signal)) throw error
     }

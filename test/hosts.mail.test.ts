@@ -12,7 +12,7 @@ describe('a mail host', { skip: mailSkip() }, () => {
   let dovecot: MailService
   before(async () => {
     night = await Night.open({ domains: 'mail.example.com\n', actions: '[mail]\ndomains: mail.example.com\nhosts: mx1\nreload: postfix dovecot\nverify: 993 465 25/smtp 143/imap 110/pop3\n[default]\n' })
-    night.settings({ sshConfig: night.lab.sshConfig })
+    night.settings({ sshConfig: night.lab.sshConfig, verifyGrace: '4' })
     const host = await night.lab.host('mx1')
     const pair = (tag: string): { cert: string; key: string } => ({ cert: join(host.dir, 'tls', 'cert', `mail.example.com-cert-combined.${tag}.pem`), key: join(host.dir, 'tls', 'key', `mail.example.com-key.${tag}.pem`) })
     const postfix = await startPostfix(host, [pair('prime256v1'), pair('rsa2048')])
@@ -37,9 +37,9 @@ describe('a mail host', { skip: mailSkip() }, () => {
     const down = await night.lematt(['--prod', '--json'], { timeoutMs: 90_000 })
     assert.equal(down.code, 1)
     const { hosts: [failed] } = JSON.parse(down.stdout) as { hosts: { status: string; step: string; message: string; reason: string; verified: string[] }[] }
-    assert.match(failed?.reason ?? '', /^drifted: 993 .*(?:refused|connect)/u)
-    // Its reload fails already: dovecot is not there to be told.
-    assert.deepEqual([failed?.status, failed?.step], ['failed', 'reload dovecot'])
+    assert.match(failed?.reason ?? '', /^993 .*(?:refused|connect)/u)
+    assert.deepEqual([failed?.status, failed?.step], ['failed', 'verify 993 143/imap 110/pop3'])
+    assert.deepEqual(failed?.verified.filter(port => port.startsWith('993')), [])
     night.assertWhole('prod')
   })
 })

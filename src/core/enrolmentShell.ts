@@ -180,7 +180,7 @@ sshd_obeys() {
   done
 }
 
-# reload_sshd: by its process, or by whoever has started it.
+# reload_sshd: by its process, or by systemd. Init scripts know the same process, and call it a success when it is not there.
 reload_sshd() {
   pid_file=$(sshd -T | sed -n 's/^pidfile //p')
   pid=$(cat "$pid_file" 2>/dev/null) || pid=
@@ -192,7 +192,6 @@ reload_sshd() {
     if command -v systemctl >/dev/null && systemctl reload "$service" >/dev/null 2>&1; then return 0; fi
     # One sshd for each connection, which reads its configuration then.
     if command -v systemctl >/dev/null && systemctl is-active --quiet "$service.socket" 2>/dev/null; then return 0; fi
-    if command -v service >/dev/null && service "$service" reload >/dev/null 2>&1; then return 0; fi
   done
   return 1
 }

@@ -45,9 +45,14 @@ export function planHosts(input: Omit<PlanInput, 'authority'>): HostDelivery[] {
     const failure = input.state.hostFailures[hostKey(members)]
     const delivery = planHost(members, input.state.receipts, failure, askedAgain(input.narrowing ?? {}))
     const parked = parkedHost(members, failure, input)
-    return delivery === undefined ? [] : [{ ...delivery, ...(parked === undefined ? {} : { parked }) }]
+    if (parked !== undefined) return [{ ...delivery ?? lookOnly(members), parked }]
+    return delivery === undefined ? [] : [delivery]
   })
 }
+
+/** A delivery that brings nothing: a host is looked at. */
+export const lookOnly = ({ section, host, certificates }: HostMembers, reason = 'nightly look'): HostDelivery =>
+  ({ section, host, send: [], reload: [], verify: section.verify, certificates, reason })
 
 /** Until when a host that failed is left alone, and why; a command line that names something overrides it. */
 export function parkedHost(members: HostMembers, failure: Failure | undefined, { narrowing = {}, now }: Pick<PlanInput, 'narrowing' | 'now'>): HostDelivery['parked'] {
@@ -85,5 +90,6 @@ function reasonFor({ section, host }: HostMembers, send: readonly Held[], receip
   const fresh = send.filter(h => !seen.has(receiptId(h))).length
   if (fresh > 0) return `${fresh} of its certificates ${fresh === 1 ? 'is' : 'are'} new or renewed`
   const added = [...section.reload.filter(s => !known.includes(reloadKey(host, s))), ...section.verify.filter(p => !known.includes(verifyKey(host, p))).map(p => p.text)]
-  return added.length > 0 ? `added: ${added.join(', ')}` : 'an earlier delivery was not finished'
+  // Where nothing else has been seen since either, it was an end that lacked, not a beginning.
+  return added.length > 0 && added.length < section.reload.length + section.verify.length ? `added: ${added.join(', ')}` : 'an earlier delivery was not finished'
 }

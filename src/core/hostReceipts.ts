@@ -25,11 +25,18 @@ export const hasReceipt = (receipts: Receipts, section: Section, key: string, he
  * The receipts without those of one host for some certificates. Done when the host turned out to lack them, and before they
  * are sent: whatever then happens, no old reload or look counts as one that saw the new files.
  */
-export function withoutHost(receipts: Receipts, section: Section, host: HostName, certificates: readonly Held[]): Receipts {
+export const withoutHost = (receipts: Receipts, section: Section, host: HostName, certificates: readonly Held[]): Receipts =>
+  without(receipts, section, certificates, key => hostOfKey(key) === host)
+
+/** The receipts without those of what one port of a host has shown: it is looked at again. */
+export const withoutPort = (receipts: Receipts, section: Section, host: HostName, port: VerifyPort, certificates: readonly Held[]): Receipts =>
+  without(receipts, section, certificates, key => key === verifyKey(host, port))
+
+function without(receipts: Receipts, section: Section, certificates: readonly Held[], isMeant: (key: string) => boolean): Receipts {
   const ofSection = receipts[section.name]
   if (ofSection === undefined || certificates.length === 0) return receipts
   const gone = new Set(certificates.map(receiptId))
-  const kept = Object.entries(ofSection).map(([key, ids]) => [key, hostOfKey(key) === host
-    ? Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id))) : ids] as const)
+  const kept = Object.entries(ofSection).map(([key, ids]) =>
+    [key, isMeant(key) ? Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id))) : ids] as const)
   return { ...receipts, [section.name]: Object.fromEntries(kept) }
 }

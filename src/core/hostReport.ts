@@ -38,7 +38,11 @@ export function hostRow(outcome: HostOutcome): string[] {
 
 function whatBecame(outcome: HostOutcome): string {
   if (outcome.status === 'done') return `${doneText(outcome.delivery, outcome.done)} (${firstLine(outcome.delivery.reason)})`
-  return outcome.status === 'failed' ? `${outcome.step}: ${outcome.message}` : outcome.message
+  if (outcome.status === 'parked') return outcome.message
+  const { delivery, done, step, message } = outcome
+  // What is there already is there, whatever failed after it.
+  const there = done.files + done.reloaded.length + done.verified.length === 0 ? '' : ` (${doneText(delivery, done)})`
+  return `${step}: ${message}${there}`
 }
 
 /** `4 files, postfix and dovecot reloaded, 993 and 25/smtp show the new certificate`. */

@@ -118,6 +118,11 @@ export const configKeys = [
       + '`ssh -F` does).',
   },
   {
+    name: 'verifyGrace', form: 'seconds', fallback: '`30`',
+    meaning: 'How long the ports of `verify:` are asked again after a reload until they show the new certificate. A '
+      + 'service that starts slowly needs longer.',
+  },
+  {
     name: 'challengeUrl', form: 'http or https URL', fallback: 'unset; required with `forward: redirect`',
     meaning: 'Where the internet reaches this central host: the CA is sent from a host with `forward: redirect` to this '
       + 'URL followed by `/.well-known/acme-challenge/`. CAs follow to port 80 and 443 only, so no other port can '

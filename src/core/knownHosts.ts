@@ -63,7 +63,8 @@ export function knownHostsName({ hostName, port, alias }: HostLookup): string {
 export function hostsMatch(hosts: string, name: string): boolean {
   if (hosts.startsWith('|')) return hashMatches(hosts, name)
   let found = false
-  for (const pattern of hosts.split(',')) {
+  // As ssh does it, whatever case the line is written in.
+  for (const pattern of hosts.toLowerCase().split(',')) {
     if (pattern.startsWith('!')) {
       if (globMatches(pattern.slice(1), name)) return false
     } else if (globMatches(pattern, name)) found = true

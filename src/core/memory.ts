@@ -52,7 +52,8 @@ export function afterHosts(state: State, outcomes: readonly HostOutcome[], now: 
     const key = hostKey(outcome.delivery)
     if (outcome.status === 'done') failures.delete(key)
     if (outcome.status !== 'failed') continue
-    failures.set(key, failedAgain(failures.get(key), hostSubject(outcome.delivery), cleanLine(`${outcome.step}: ${outcome.message}`), now))
+    const failure = failedAgain(failures.get(key), hostSubject(outcome.delivery), cleanLine(`${outcome.step}: ${outcome.message}`), now)
+    failures.set(key, { ...failure, ...outcome.before && { before: outcome.before } })
   }
   return { ...state, hostFailures: Object.fromEntries(failures) }
 }

@@ -58,8 +58,12 @@ export interface HostDone {
 
 export type HostOutcome =
   | { readonly status: 'done'; readonly delivery: HostDelivery; readonly done: HostDone }
-  /** `step`: `connect`, `deliver`, `reload postfix`, `verify 25/smtp`. */
-  | { readonly status: 'failed'; readonly delivery: HostDelivery; readonly done: HostDone; readonly step: string; readonly message: string }
+  /** `step`: `connect`, `status`, `deliver`, `reload postfix`, `verify 993 25/smtp`. `before`: for `Failure`. */
+  | {
+    readonly status: 'failed'; readonly delivery: HostDelivery; readonly done: HostDone; readonly step: string; readonly message: string
+    readonly before?: Readonly<Record<string, string>>
+  }
+  /** Not tried, or interrupted in the middle. */
   | { readonly status: 'parked'; readonly delivery: HostDelivery; readonly message: string }
 
 export type OrderOutcome =

@@ -8,8 +8,8 @@ export function title(held: Pick<Held, 'subject'>): string {
   return label ?? (others.length === 0 ? primary : `${primary} +${others.length}`)
 }
 
-/** `2026-11-21 10:05 UTC`. */
-export const formatTime = (date: Date): string => `${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`
+/** `2026-11-21 10:05 UTC`. What others' certificates say may be no date. */
+export const formatTime = (date: Date): string => (Number.isNaN(date.getTime()) ? 'an unreadable date' : `${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`)
 
 type Parked = NonNullable<Order['parked']>
 

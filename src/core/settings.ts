@@ -79,6 +79,7 @@ export function parseSettings(text: string, file: string, workingDirectory: stri
   const challengeCheck = read('challengeCheck', parseBoolean) ?? true
   const logFile = read('logFile', path)
   const sshConfig = read('sshConfig', path)
+  const verifyGraceSeconds = read('verifyGrace', (value) => parseNumber(value, 0, 3600)) ?? 30
   const challengeUrl = read('challengeUrl', parseChallengeUrl)
 
   const placeOf = (name: ConfigKey): Place => get(name)?.placeAt(0) ?? section.place
@@ -107,6 +108,7 @@ export function parseSettings(text: string, file: string, workingDirectory: stri
     ...challengeUrl !== undefined && { challengeUrl },
     challengeCheck, accountKey, generateNewCertsAfterDays, alwaysGenerateNewKeys, keyBitsRSA, curve, rsaTag, curveTag,
     keyTypes, prodDirectory, testDirectory, contact, parallel, commandTimeoutSeconds,
+    verifyGraceSeconds,
   }
   return { settings, problems: [], warnings, has }
 }

@@ -69,6 +69,8 @@ export interface Settings {
   readonly contact: readonly string[]
   readonly parallel: number
   readonly commandTimeoutSeconds: number
+  /** How long ports are asked again after a reload. */
+  readonly verifyGraceSeconds: number
   /** Absolute path of the log in JSON lines. */
   readonly logFile?: string
   /** Absolute path of an ssh_config file that takes the place of `~/.ssh/config` and the system's (`ssh -F`). */
@@ -201,6 +203,8 @@ export interface Failure {
   readonly of: string
   /** Said by the CA (Retry-After): nothing before this instant (ISO 8601), whatever the back-off says. */
   readonly notBefore?: string
+  /** Of a host in test mode: what its ports showed before the first try (core/verify.ts, `question` → fingerprint). */
+  readonly before?: Readonly<Record<string, string>>
 }
 
 export interface State {

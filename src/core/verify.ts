@@ -2,7 +2,7 @@
 import { isIp } from './identifier.js'
 import { formatTime } from './report.js'
 import { identifiersRoutedTo } from './routing.js'
-import type { Held, Identifier, KeyType, Section, VerifyPort } from './types.js'
+import type { Held, HostDelivery, Identifier, KeyType, Section, VerifyPort } from './types.js'
 
 /** One handshake: a port, the name that is asked for, and the certificate that must come. */
 export interface Expectation {
@@ -15,12 +15,20 @@ export interface Expectation {
   readonly fingerprint: string
 }
 
-/** Every handshake that proves these certificates at these ports of one host: each name routed to the section, each key type. */
-export function expectations(section: Section, sections: readonly Section[], ports: readonly VerifyPort[], certificates: readonly Held[]): Expectation[] {
-  return ports.flatMap(port => certificates.flatMap(held => {
+/**
+ * Every handshake that proves these certificates at these ports of one host: each name routed to the section, each key type.
+ * Of IP addresses, where one is the host's own, only that: without a server name it cannot show two.
+ * @param address where the host is reached
+ */
+export function expectations(
+  { section, verify, certificates }: Pick<HostDelivery, 'section' | 'verify' | 'certificates'>, sections: readonly Section[], address: string,
+): Expectation[] {
+  const identifiers = (held: Held): Identifier[] => identifiersRoutedTo(section, held.subject, sections)
+  const isOwn = certificates.some(held => identifiers(held).includes(address))
+  return verify.flatMap(port => certificates.flatMap(held => {
     const { keyType, certificate } = held
     if (certificate.state !== 'read' || (port.keyType !== undefined && port.keyType !== keyType)) return []
-    return identifiersRoutedTo(section, held.subject, sections).map(identifier => ({
+    return identifiers(held).filter(identifier => !isOwn || !isIp(identifier) || identifier === address).map(identifier => ({
       port, identifier, keyType, held, fingerprint: certificate.leaf.fingerprint,
       ...(isIp(identifier) ? {} : { servername: serverName(identifier) }),
     }))
@@ -34,7 +42,7 @@ const serverName = (identifier: Identifier): string => identifier.replace(/^\*\.
 export const question = ({ port, servername = '', keyType }: Expectation): string => `${port.port} ${port.protocol} ${keyType} ${servername}`
 
 /** What a handshake came to, as far as it matters here. */
-export type Shown = { readonly ok: true; readonly fingerprint: string; readonly notAfter: Date; readonly issuer: string } | { readonly ok: false; readonly message: string }
+export type Shown = { readonly ok: true; readonly fingerprint: string; readonly notAfter: Date; readonly issuer: string } | { readonly ok: false; readonly message: string; readonly late?: true }
 
 const spoken = { ec: 'EC', rsa: 'RSA' } as const
 

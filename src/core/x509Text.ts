@@ -13,7 +13,8 @@ export function identifiersOf(subjectAltName: string | undefined): Identifier[] 
   return [...new Set(names)]
 }
 
-/** The issuer as a person would name it: its CN, else its O, else the whole, cleaned. */
-export function issuerOf(issuer: string): string {
+/** The issuer as a person would name it: its CN, else its O, else the whole, cleaned. Node gives undefined for an empty one. */
+export function issuerOf(issuer: string | undefined): string {
+  if (issuer === undefined || issuer === '') return 'nobody'
   return cleanLine(/^CN=(.*)$/mu.exec(issuer)?.[1] ?? /^O=(.*)$/mu.exec(issuer)?.[1] ?? issuer, 80)
 }

@@ -35,7 +35,12 @@ export type Probe =
     readonly issuer: string
   }
   /** One clean line: what, and what to do. It names neither host nor port first: the caller does. */
-  | { readonly ok: false; readonly message: string }
+  | {
+    readonly ok: false
+    readonly message: string
+    /** Nothing came in time: whoever asks there again will wait as long. */
+    readonly late?: true
+  }
 
 /** A service that does not close the connection after our farewell is left without one. */
 const farewellMs = 500
@@ -60,11 +65,15 @@ export async function probe(options: ProbeOptions): Promise<Probe> {
   setMaxListeners(0, signal) // one for each probe under way: no leak, and no warning is due
   const attempt = new Attempt(options)
   let timer: NodeJS.Timeout | undefined
+  const waited = { inVain: false }
   let onAbort: () => void = () => undefined
   const ended = new Promise<never>((_resolve, reject) => {
     onAbort = () => reject(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
-    timer = setTimeout(() => reject(tooLate(options, attempt.stage, timeoutMs)), timeoutMs)
+    timer = setTimeout(() => {
+      waited.inVain = true
+      reject(tooLate(options, attempt.stage, timeoutMs))
+    }, timeoutMs)
   })
   try {
     return { ok: true, ...factsOf(await Promise.race([attempt.certificate(), ended])) }
@@ -72,7 +81,7 @@ export async function probe(options: ProbeOptions): Promise<Probe> {
     if (signal.aborted) throw signal.reason
     // Errors of the system and of OpenSSL have a code; what has none is a bug.
     if (!(error instanceof ProbeFailure) && !(error instanceof Error && 'code' in error)) throw error
-    return { ok: false, message: explain(error, options, attempt.stage) }
+    return { ok: false, message: explain(error, options, attempt.stage), ...(waited.inVain ? { late: true } : {}) }
   } finally {
     clearTimeout(timer)
     signal.removeEventListener('abort', onAbort)
@@ -147,10 +156,12 @@ async function leave(tls: TLSSocket, words: string): Promise<void> {
 }
 
 function factsOf(certificate: X509Certificate): Omit<Extract<Probe, { ok: true }>, 'ok'> {
+  const notAfter = new Date(certificate.validTo)
+  if (Number.isNaN(notAfter.getTime())) throw new ProbeFailure('shows a certificate whose dates cannot be read; see what the service loads')
   return {
     fingerprint: createHash('sha256').update(certificate.raw).digest('hex'),
     names: identifiersOf(certificate.subjectAltName),
-    notAfter: new Date(certificate.validTo),
+    notAfter,
     issuer: issuerOf(certificate.issuer),
   }
 }

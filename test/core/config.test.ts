@@ -56,6 +56,7 @@ test('defaults', () => {
     contact: [],
     parallel: 16,
     commandTimeoutSeconds: 300,
+    verifyGraceSeconds: 30,
   })
 })
 
@@ -86,6 +87,7 @@ test('every key', () => {
     contact: ['ops@example.com', 'Other@xn--bcher-kva.example'],
     parallel: 4,
     commandTimeoutSeconds: 600,
+    verifyGraceSeconds: 30,
     logFile: '/home/certmaint/log/lematt.log',
   })
   assert.equal(settings('curve: secp384r1').curveTag, 'secp384r1')

@@ -12,7 +12,7 @@ export const settings: Settings = {
   challengeDropDir: '/srv/challenges', challengeCheck: true, accountKey: '/conf/account.key', generateNewCertsAfterDays: 0,
   alwaysGenerateNewKeys: false, keyBitsRSA: 2048, curve: 'prime256v1', rsaTag: 'rsa2048', curveTag: 'prime256v1',
   keyTypes: ['ec', 'rsa'], prodDirectory: 'https://ca.example/prod', testDirectory: 'https://ca.example/test', contact: [],
-  parallel: 16, commandTimeoutSeconds: 300,
+  parallel: 16, commandTimeoutSeconds: 300, verifyGraceSeconds: 30,
 }
 
 /** @param identifiers blank-separated, the primary first */

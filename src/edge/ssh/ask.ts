@@ -64,7 +64,10 @@ function askAll(questions: readonly Question[], { configFile, signal, patience }
     const words = questions.flatMap(({ words: { host, user = '', port } }) => [host, user, port === undefined ? '' : String(port)])
     const shell = spawn('/bin/sh', ['-c', script, 'sh', mark, configFile ?? '', ...words], { stdio: ['ignore', 'pipe', 'ignore'], detached: true })
     let text = ''
+    let ended = false
     const end = (why: string): void => {
+      if (ended) return
+      ended = true
       clearTimeout(timer)
       signal.removeEventListener('abort', kill)
       if (!signal.aborted) left.shift()?.answer({ text: why })

@@ -45,23 +45,40 @@ interface Ended {
   readonly how: string
 }
 
-/** Opens a channel with a command in it; or says how that failed. */
-function exec({ client, closed, isClosed, lost }: LoggedIn, command: string): Promise<ClientChannel | string> {
+/** A host that answers keepalives, and nothing else, is not waited for; one that does not has been found out before. */
+const openMs = 25_000
+
+/** Opens a channel with a command in it; or says how that failed, after 25 s at the latest. */
+function exec(link: LoggedIn, command: string): Promise<ClientChannel | string> {
+  const { closed, lost } = link
   return new Promise(resolve => {
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      resolve(`the host does not start it in ${openMs / 1000} s; is it overloaded?`)
+    }, openMs)
     void closed.then(() => resolve(lostBecause(lost()).how))
-    try {
-      client.exec(command, (error, channel) => {
-        if (error === undefined) {
-          channel.on('error', () => undefined) // `close` says it
-          channel.stderr.on('error', () => undefined)
-          resolve(channel)
-        } else if (isClosed()) resolve(lostBecause(lost()).how)
-        else resolve(`the host does not start it (${cleanLine(error.message, 200)}); see MaxSessions, and what its authorized_keys line allows`)
-      })
-    } catch {
-      resolve(lostBecause(lost()).how) // "Not connected", thrown at once
-    }
+    opened(link, command, channel => {
+      clearTimeout(timer)
+      if (late && typeof channel !== 'string') channel.close()
+      resolve(channel)
+    })
   })
+}
+
+function opened({ client, isClosed, lost }: LoggedIn, command: string, take: (channel: ClientChannel | string) => void): void {
+  try {
+    client.exec(command, (error, channel) => {
+      if (error === undefined) {
+        channel.on('error', () => undefined) // `close` says it
+        channel.stderr.on('error', () => undefined)
+        take(channel)
+      } else if (isClosed()) take(lostBecause(lost()).how)
+      else take(`the host does not start it (${cleanLine(error.message, 200)}); see MaxSessions, and what its authorized_keys line allows`)
+    })
+  } catch {
+    take(lostBecause(lost()).how) // "Not connected", thrown at once
+  }
 }
 
 /** What is known when a channel is closed. Without an exit status there was no success. */

@@ -14,6 +14,10 @@ import { trustStore } from './trust.js'
 const reachingAtOnce = 256
 /** A jump host behind a jump host behind …: more than this is a mistake. */
 const deepest = 8
+/** So long is a host that was not reached not tried again: in a long night it may be back. */
+const failureStandsMs = 20_000
+/** A handshake is some 20 ms of work: who needs longer than this waits for the network. */
+const slotMs = 2000
 /** Before the second try: sshd that had too many at once has room again. */
 const secondTryMs = { least: 300, most: 1000 }
 
@@ -52,8 +56,9 @@ export class Links {
     let link = this.links.get(key)
     if (link === undefined) {
       link = this.open(name, way)
-      // Whoever waits for a failure hears of it, perhaps later; it stays one for this run.
-      link.then(({ loggedIn }) => loggedIn.closed.then(() => this.links.delete(key)), () => undefined)
+      // Whoever waits for a failure hears of it, perhaps later. For a while it is the answer to everybody: hosts behind one
+      // jump host do not each wait for it.
+      link.then(({ loggedIn }) => loggedIn.closed, () => pause(failureStandsMs, undefined, { ref: false })).then(() => this.links.delete(key), () => undefined)
       this.links.set(key, link)
     }
     return link
@@ -67,7 +72,14 @@ export class Links {
 
   /** A handshake takes processor time here and there: only so many at once. A host that does not speak never gets this far. */
   handshake<T>(work: () => Promise<T>): Promise<T> {
-    return this.handshakes.use(work)
+    return new Promise((resolve, reject) => {
+      void this.handshakes.use(async () => {
+        const done = work()
+        done.then(resolve, reject)
+        // One that has begun to speak and falls silent costs no processor time: it goes on waiting without a slot.
+        await Promise.race([done.catch(() => undefined), pause(slotMs, undefined, { ref: false })])
+      })
+    })
   }
 
   /** Ends all connections. */

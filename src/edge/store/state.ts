@@ -53,6 +53,7 @@ const isReceipts = (value: unknown): value is Receipts =>
 const isFailure = (value: unknown): value is Failure =>
   isRecord(value) && typeof value['count'] === 'number' && isString(value['last']) && isString(value['message']) && isString(value['of'])
   && (value['notBefore'] === undefined || isString(value['notBefore']))
+  && (value['before'] === undefined || isRecordOf(value['before'], isString))
 
 const isFailures = (value: unknown): value is Failures =>
   isRecord(value) && isRecordOf(value['orderFailures'], isFailure) && isRecordOf(value['deliveryFailures'], isFailure)
