@@ -479,6 +479,27 @@ while True: s.accept()[0].sendall(b'reached')`])
     })
   }
 
+  test('forward: tunnel where sshd cannot be told: the key is not let in for it, however often; later it is', async () => {
+    const { script: tunnelled } = await enrol(['--forward', 'tunnel'])
+    const keys = (): Promise<string> => host.must('cat', ['/var/lib/lematt/.ssh/authorized_keys'])
+    const was = await keys()
+    const times = restarts()
+    // The machine's own systemd, if there is one, is none of this host's.
+    await host.must('sh', ['-ec', 'mv "$0" "$0.away"; [ ! -e /usr/bin/systemctl ] || mount --bind /dev/null /usr/bin/systemctl', join(host.dir, 'sshd.pid')])
+    for (let i = 0; i < 2; i++) {
+      const ran = await onHost(tunnelled)
+      assert.equal(ran.code, 1)
+      assert.match(ran.stderr, /sshd could not be told of .*: reload it .*, or enrol with --forward redirect\n$/u)
+      assert.equal(await keys(), was)
+    }
+    assert.equal(restarts(), times)
+    await host.must('sh', ['-ec', 'mv "$0.away" "$0"; [ ! -e /usr/bin/systemctl ] || umount /usr/bin/systemctl', join(host.dir, 'sshd.pid')])
+    assert.equal((await onHost(tunnelled)).stdout, 'changed: /var/lib/lematt/.ssh/authorized_keys\n')
+    await until(() => restarts() === times + 1)
+    assert.equal((await onHost(script)).code, 0)
+    await until(() => restarts() === times + 2)
+  })
+
   test('a base URL with an address in brackets: sudo allows exactly that one', async () => {
     await host.must('sh', ['-ec', 'cat >/etc/sudoers.d/six; chmod 440 /etc/sudoers.d/six'], { input: sudoersForward('certmaint', 'http://[2001:db8::1]') })
     const allowed = async (base: string): Promise<boolean> =>
@@ -529,6 +550,15 @@ while True: s.accept()[0].sendall(b'reached')`])
     assert.deepEqual(await small.exec('busybox', ['sh'], { input: text }), { ...first, stdout: 'unchanged\n' })
     assert.match(await small.must('sh', ['-c', 'grep ^certmaint: /etc/passwd; grep ^certmaint: /etc/shadow']), /^certmaint:x:\d+:\d+:[^:]*:\/var\/lib\/lematt:\/bin\/sh\ncertmaint:\*:/u)
     assert.equal(await small.must('stat', ['-c', '%a %U:%G', '/var/lib/lematt/.ssh/authorized_keys']), '640 root:certmaint\n')
+    // Another account, whose home is the same; and what is not the former account's stays as it is.
+    await small.must('sh', ['-ec', `cd /etc/lematt/tls/key; mkdir -p .lematt/new .lematt/old; echo x >a; echo x >.lematt/new/b; ln -s /etc/passwd c; chown -hR certmaint . ; echo x >of-root; ln of-root d; ln a .lematt/old/a; chown -R certmaint .lematt`])
+    const moved = text.replaceAll('certmaint', 'certs')
+    const other = await small.exec('busybox', ['sh'], { input: moved })
+    assert.equal(other.code, 0, other.stderr)
+    assert.match(other.stdout, /^changed: owner of what is in .*: certs$/mu)
+    const owners = await small.must('sh', ['-c', 'stat -c "%n %U" /etc/passwd; cd /etc/lematt/tls/key; stat -c "%n %U" . .lematt .lematt/new .lematt/new/b a c d of-root'])
+    assert.equal(owners, '/etc/passwd root\n. certs\n.lematt certs\n.lematt/new certs\n.lematt/new/b certs\na certs\nc certs\nd root\nof-root root\n')
+    assert.deepEqual(await small.exec('busybox', ['sh'], { input: moved }), { ...first, stdout: 'unchanged\n' })
   })
 
   test('the first host of all, before there is an ssh_config', async () => {

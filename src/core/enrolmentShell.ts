@@ -102,19 +102,19 @@ is_roots() {
 follow_account() {
   former=$(stat -c %u "$certificates" 2>/dev/null) || return 0
   [ "$former" -ne 0 ] && [ "$former" -ne "$(id -u "$user")" ] || return 0
-  for top in "$certificates" "$keys"; do
+  for top in "$keys" "$certificates"; do
     # Downwards: what lies in a directory that is not the former account's any more cannot be exchanged for something else.
     for at in "$top" "$top/.lematt" "$top/.lematt/new" "$top/.lematt/old"; do
       if [ ! -d "$at" ] || [ -L "$at" ]; then continue; fi
       chown -h "$user" "$at"
-      find "$at/." ! -name . -prune -user "$former" '(' -type l -o -type f -links 1 ')' -exec chown -h "$user" '{}' +
+      find "$at/." ! -name . -prune -user "$former" '(' -type l -o -type f ')' -exec chown -h "$user" '{}' +
     done
   done
   changed "owner of what is in $certificates and $keys: $user"
   line=$(if command -v getent >/dev/null; then getent passwd "$former" || :; else grep "^[^:]*:[^:]*:$former:" /etc/passwd || :; fi)
   line=\${line%:*}
   list=\${line##*:}/.ssh/authorized_keys
-  [ -n "$line" ] && [ "$list" != "$home/.ssh/authorized_keys" ] && grep -qsF "$key_command" "$list" || return 0
+  [ -n "$line" ] && [ "$list" != "$home/.ssh/authorized_keys" ] && [ -f "$list" ] && grep -qsF "$key_command" "$list" || return 0
   # Where others may write, root does not.
   if is_roots "\${list%/*}" && [ ! -L "$list" ]; then
     grep -vF -e "$key_command" "$list" >"$work/former_keys" || [ $? -eq 1 ]
