@@ -14,7 +14,7 @@ export const receiverPath = fileURLToPath(new URL('../../remote/lematt-receive',
 
 /** The tools that the receiver says it needs. */
 export const tools = ['awk', 'chgrp', 'chmod', 'find', 'flock', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'setsid', 'sh',
-  'sha256sum', 'tail', 'timeout']
+  'sha256sum', 'sync', 'tail', 'timeout']
 
 /** dash with Debian's tools; busybox with its own, but for openssl and flock. */
 export const flavours = (['dash', 'busybox'] as const).filter((name) => existsSync(`/bin/${name}`))

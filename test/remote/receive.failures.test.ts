@@ -71,7 +71,7 @@ if [ $what = new ] && ${fails}; then printf 'it broke \\033[31m\\a"here"\\nat \\
       const files = host.snapshot()
       const { code, answer } = await host.deliver(renewed, 'dead')
       assert.deepEqual([code, answer.step, answer.restored], [1, 'reload dead', false])
-      assert.match(answer.message ?? '', /the old files are back, but not all services could be reloaded with them: reload dead: exit status 1/u)
+      assert.match(answer.message ?? '', /^exit status 1 \(\/bin\/false\); the old files are back, but with them these failed to reload: dead \(as before\); reload by hand$/u)
       assert.deepEqual(host.snapshot(), files)
       const missing = await host.ask('deliver dead', stream([]))
       assert.deepEqual([missing.code, missing.answer.step, missing.answer.restored], [1, 'reload dead', true])

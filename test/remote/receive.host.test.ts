@@ -92,7 +92,7 @@ echo $$ >${host.base}/pid; ${stubborn ? "trap '' TERM HUP; " : ''}exec sleep 600
         assert.deepEqual(ran, { code: 0, stdout: '{"ok":true,"files":2,"reloaded":["mark"]}\n', stderr: '' })
         assert.equal(readFileSync(join(host.base, 'marks'), 'utf8'), 'marked\n')
         const status = JSON.parse((await ssh(['status'])).stdout) as Answer
-        assert.deepEqual([status.services, Object.keys(status.files as object)], [['mark'], [old[0].file, old[1].file]])
+        assert.deepEqual([status.services, Object.keys(status.files as object).sort()], [['mark'], [old[0].file, old[1].file]])
         const files = host.snapshot()
         for (const command of [[], ['sh'], ['cat', join(host.key, old[1].file)], ['deliver', 'sshd'], ['-s', 'sftp'], ['scp', '-f', host.key]]) {
           const refused = await ssh(command.includes('-s') ? [] : command)

@@ -53,7 +53,7 @@ for (const flavour of flavours) {
         'forward http://central.example http://evil.example', 'forward --baseurl http://evil.example', 'forward http://central.example@evil.example',
         'forward http://central.example --port=1', 'eval id', 'exec id', 'deliver\\', `deliver ${'mark '.repeat(1000)}`, `/bin/sh ${'x'.repeat(5000)}`]
       for (const command of commands) {
-        await refused(JSON.stringify(command?.slice(0, 80)), host.ask(command, stream([])), 'refused', /^[ -~]{10,600}$/u)
+        await refused(JSON.stringify(command?.slice(0, 80)), host.ask(command, stream([])), 'refused', /^[ -~]{10,900}$/u)
       }
     })
 
@@ -85,11 +85,11 @@ for (const flavour of flavours) {
         'authorized_keys', certificate.file, 'a b']) {
         await refused(target, host.deliver([link('b.x-key.x.pem', target)], 'mark'), 'input', /not a name for|is not an entry/u)
       }
-      await refused('to itself', host.deliver([link('b.x-key.x.pem', 'b.x-key.x.pem')]), 'input', /a link to itself/u)
+      await refused('to itself', host.deliver([link('b.x-key.x.pem', 'b.x-key.x.pem')]), 'input', /a link to a link; deliver again/u)
       await refused('to nothing', host.deliver([link('b.x-key.x.pem', 'b.y-key.x.pem')]), 'input', /is not here; deliver that too/u)
       await refused('to a link', host.deliver([link('b.x-key.x.pem', 'b.link-key.x.pem')]), 'input', /is not here/u)
       const place = (kind: 'key' | 'cert', file: string): Entry => ({ kind, file, text: kind === 'key' ? key.text : certificate.text })
-      await refused('a directory', host.deliver([place('key', 'b.directory-key.x.pem')]), 'refused', /neither a file nor a link; move it away/u)
+      await refused('a directory', host.deliver([place('key', 'b.directory-key.x.pem')]), 'refused', /b\.directory-key\.x\.pem is in the way, .*; root should see what it is, and remove it/u)
       await refused('a link out', host.deliver([place('key', 'b.link-key.x.pem')]), 'refused', /a link that leads elsewhere; remove it/u)
       await refused('a link out', host.deliver([place('cert', 'b.link-cert-combined.x.pem')]), 'refused', /leads elsewhere/u)
       await refused('a link out', host.deliver([link('b.link-key.x.pem', key.file)]), 'refused', /leads elsewhere/u)
