@@ -51,14 +51,14 @@ export const usage = `usage: lematt --test|--prod [options]         issue what i
   --verbose          print each step and its output
   --version, --help
 
-lematt enroll HOST makes a key for HOST, has its host key confirmed, adds it to ~/.ssh/config, and prints the script:
-  --reload NAME=COMMAND      a service and the command that reloads it there, as postfix='/usr/bin/systemctl reload postfix'
+lematt enroll HOST makes a key, has the host key confirmed, adds HOST to ~/.ssh/config, prints the script:
+  --reload NAME=COMMAND      a service and what reloads it there (postfix='/sbin/postfix reload')
   --from ADDRESS             from where the key is good (default: our address towards HOST)
   --hostname NAME, --port N  where it is, when ~/.ssh/config does not say so
   --user NAME                the account there (default certmaint)
   --names PATTERN            only certificates with such names
   --forward redirect|tunnel  how it brings challenges home (default: what actions.conf says)
-  --fingerprint SHA256:...   its host key, when nobody is there to ask; --yes takes whatever is shown
+  --fingerprint SHA256:...   its host key, when nobody is there to ask; --yes takes what is shown
   --print                    show everything, write nothing
 
 exit codes: 0 all well; 1 something failed, everything else was done; 2 usage or configuration;

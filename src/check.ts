@@ -4,6 +4,7 @@ import { access, readFile, stat } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { dirname, join } from 'node:path'
 import { modeProblem } from './account.js'
+import { checkHostKeys } from './checkHostKeys.js'
 import { checkStoreOf, type Finding } from './checkStore.js'
 import { normalizeAccountKey } from './core/accountKey.js'
 import { OperationalError } from './core/errors.js'
@@ -19,6 +20,9 @@ export interface CheckContext {
   readonly path: string
   readonly uid: number | undefined
   readonly clock: () => Date
+  /** For `ssh -G`. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly signal: AbortSignal
 }
 
 /** Everything that can be known without the network. */
@@ -27,7 +31,8 @@ export async function check(context: CheckContext): Promise<Finding[]> {
   return (await findings(context)).map(({ level, text }) => ({ level, text: cleanLine(text, Infinity) }))
 }
 
-async function findings({ configuration, modes, path, uid, clock }: CheckContext): Promise<Finding[]> {
+async function findings(context: CheckContext): Promise<Finding[]> {
+  const { configuration, modes, path, uid, clock } = context
   const { settings, subjects, sections } = configuration
   const found: Finding[] = [{ level: 'ok', text: `configuration: ${count(subjects.length, 'subject')}, ${count(sections.length, 'section')}` }]
   if (uid === 0) found.push({ level: 'warning', text: 'running as root: lematt needs no root; run it as the owner of the configuration directory (certmaint)' })
@@ -36,7 +41,7 @@ async function findings({ configuration, modes, path, uid, clock }: CheckContext
   if (settings.challengeListen !== undefined) found.push(await checkListen(settings.challengeListen))
   if (settings.caBundle !== undefined) found.push(await checkBundle(settings.caBundle))
   if (settings.logFile !== undefined) found.push(await checkLog(settings.logFile))
-  found.push(...await checkTools(configuration, path))
+  found.push(...await checkTools(configuration, path), ...await checkHostKeys(context))
   const standing = new Set<string>()
   for (const mode of modes) {
     const store = await checkStoreOf(configuration, mode, clock())
@@ -115,6 +120,8 @@ const shellWords = new Set(['.', ':', '[', 'cd', 'command', 'echo', 'eval', 'exe
 /** The first word of each step must be found on PATH; what needs a shell to understand is left to the shell. */
 async function checkTools({ sections }: Configuration, path: string): Promise<Finding[]> {
   const users = new Map<string, Set<string>>()
+  // For `ssh -G`, which reads how hosts are reached.
+  for (const { name } of sections.filter(({ hosts }) => hosts.length > 0)) users.set('ssh', (users.get('ssh') ?? new Set()).add(name))
   for (const section of sections) {
     for (const command of [...section.prepare, ...section.uploadCerts, ...section.uploadKeys, ...section.update]) {
       const word = /^\s*([A-Za-z0-9_./+-]+)(?=\s|$)/u.exec(command)?.[1]

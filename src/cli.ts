@@ -48,10 +48,10 @@ async function plan(args: Arguments, mode: Mode, configuration: Configuration): 
 async function checkAll(args: Arguments, configuration: Configuration): Promise<number> {
   const { check } = await import('./check.js')
   const modes: Mode[] = args.mode === undefined ? ['prod', 'test'] : [args.mode]
-  const findings = await check({ configuration, modes, path: process.env['PATH'] ?? '', uid: process.geteuid?.(), clock })
+  const { signal } = onSignals()
+  const findings = await check({ configuration, modes, path: process.env['PATH'] ?? '', uid: process.geteuid?.(), clock, environment: process.env, signal })
   if (args.hosts) {
     const { checkHosts } = await import('./checkHosts.js')
-    const { signal } = onSignals()
     findings.push(...await checkHosts({ configuration, mode: args.mode ?? 'prod', packageRoot, environment: process.env, signal, clock }))
   }
   const { coloured, wantsColour } = await import('./edge/terminal.js')

@@ -117,7 +117,7 @@ describe('the command line, without a CA', () => {
     const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version
     const help = await lematt(['--help'], { cwd: '/' })
     assert.deepEqual([help.code, help.stderr], [0, ''])
-    for (const flag of ['--test', '--prod', '--config', '--cron', '--parallel', '--dry-run', '--only', '--force', '--json', '--verbose', '--version', '--help', '--again', 'plan', 'check', 'deliver', '75', '70']) {
+    for (const flag of ['--test', '--prod', '--config', '--cron', '--parallel', '--dry-run', '--only', '--force', '--json', '--verbose', '--version', '--help', '--again', 'plan', 'check', 'deliver', 'enroll', '--hosts', '75', '70']) {
       assert.ok(help.stdout.includes(flag), `${flag} is not in the help`)
     }
     assert.ok(help.stdout.split('\n').every(line => line.length <= 100))
@@ -273,13 +273,13 @@ describe('the command line, through nights', { skip: labSkip(), concurrency: fal
     const planned = await night.lematt(['--test', '--dry-run', '--json', '--only', 'b.example.com', '--force'])
     assert.deepEqual([planned.code, planned.stderr], [0, ''])
     const plan = JSON.parse(planned.stdout) as Record<string, never>
-    assert.deepEqual(Object.keys(plan), ['version', 'mode', 'time', 'orders', 'deliveries', 'warnings'])
+    assert.deepEqual(Object.keys(plan), ['version', 'mode', 'time', 'orders', 'hosts', 'deliveries', 'warnings'])
     assert.deepEqual(plan['orders'], [{ name: 'b.example.com', keyType: 'ec', identifiers: ['b.example.com'], reason: 'reissue: asked for with --force', newKey: false }])
 
     const ran = await night.lematt(['--test', '--json', '--only', 'b.example.com', '--force'])
     assert.deepEqual([ran.code, ran.stderr], [1, ''])
     const report = JSON.parse(ran.stdout) as Record<'orders' | 'deliveries', Record<string, unknown>[]> & Record<string, unknown>
-    assert.deepEqual(Object.keys(report), ['version', 'mode', 'started', 'ended', 'exitCode', 'orders', 'deliveries', 'notes', 'warnings', 'failures'])
+    assert.deepEqual(Object.keys(report), ['version', 'mode', 'started', 'ended', 'exitCode', 'orders', 'hosts', 'deliveries', 'notes', 'warnings', 'failures'])
     assert.deepEqual([report['version'], report['mode'], report['exitCode']], [1, 'test', 1])
     const [order = {}] = report.orders
     assert.deepEqual(Object.keys(order), ['name', 'keyType', 'identifiers', 'reason', 'status', 'fingerprint', 'issuer', 'notAfter'])

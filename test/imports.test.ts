@@ -90,7 +90,7 @@ describe('imports', () => {
   test('above the edges: cli → run, show, check → issue, deliver → what they use', () => {
     const ranks: Record<string, number> = {
       'cli.ts': 5,
-      'args.ts': 4, 'show.ts': 4, 'check.ts': 4.5, 'checkStore.ts': 4, 'checkHosts.ts': 4.5, 'enroll.ts': 4, 'enrollFiles.ts': 3, 'enrollArgs.ts': 3,
+      'args.ts': 4, 'show.ts': 4, 'check.ts': 4.5, 'checkStore.ts': 4, 'checkHosts.ts': 4.5, 'checkHostKeys.ts': 4.3, 'enroll.ts': 4, 'enrollFiles.ts': 3, 'enrollArgs.ts': 3,
       'run.ts': 3,
       'bars.ts': 1.5, 'session.ts': 1, 'late.ts': 0, 'issue.ts': 2, 'deliver.ts': 2, 'hosts.ts': 2, 'narrow.ts': 2,
       'look.ts': 1, 'verify.ts': 0.5, 'parcel.ts': 0, 'queue.ts': -2, 'needs.ts': 0, 'forward.ts': -1,

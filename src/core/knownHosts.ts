@@ -152,6 +152,10 @@ export const algorithmsByKind: readonly (readonly string[])[] = [
   ['rsa-sha2-512', 'rsa-sha2-256'],
 ]
 
+/** Whether some key of the host is known, revoked ones not counted. */
+export const isPinned = (found: ReturnType<typeof linesFor>): boolean =>
+  [...found.exact, ...found.portless].some(line => isPlain(line) && judge(found, line.key).known === 'known')
+
 const isPlain = (line: KnownLine): boolean => line.marker === undefined
 
 /** The type that a key says it is (RFC 4253 §6.6), `ssh-ed25519`; undefined when it is no key. */

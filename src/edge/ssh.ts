@@ -37,6 +37,8 @@ export interface Ssh {
   connect(name: HostName): Promise<Connection>
   /** The host keys that a host shows and what known_hosts says of them, without logging in. Throws HostError. */
   hostKeys(name: HostName): Promise<ShownKey[]>
+  /** Whether known_hosts has a key for the host. Asks nobody. Throws HostError. */
+  isPinned(name: HostName): Promise<boolean>
   /** Ends all connections, and what is on its way. */
   close(): Promise<void>
 }
@@ -74,6 +76,7 @@ export function openSsh(options: SshOptions): Ssh {
       return connection
     },
     hostKeys: async name => shownKeys(await resolve(name), links, signal),
+    isPinned: async name => (await links.trust(await resolve(name))).isPinned,
     async close() {
       own.abort(new Error('the connections were closed'))
       await links.close()

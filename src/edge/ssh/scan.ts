@@ -48,7 +48,7 @@ async function keyOf(target: SshTarget, links: Links, algorithms: readonly strin
   }
   const login = { methods: [], tried: [], notes: [] }
   try {
-    await links.handshake(() => logIn(stream, { target, trust: { algorithms, judge }, login, signal }))
+    await links.handshake(() => logIn(stream, { target, trust: { algorithms, judge, isPinned: false }, login, signal }))
   } catch (error) {
     if (key === undefined) throw error
   }

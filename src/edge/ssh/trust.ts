@@ -1,6 +1,6 @@
 /** Host keys: known_hosts from the disk, each file read once, and the sentences about keys that are not as they should be. */
 import { readFile } from 'node:fs/promises'
-import { algorithmsFor, judge, keyFingerprint, keyType, linesFor, parseKnownHosts, typeName, type Judgement, type KnownLine } from '../../core/knownHosts.js'
+import { algorithmsFor, isPinned, judge, keyFingerprint, keyType, linesFor, parseKnownHosts, typeName, type Judgement, type KnownLine } from '../../core/knownHosts.js'
 import { HostError } from './hostError.js'
 import type { SshTarget } from './resolve.js'
 
@@ -9,6 +9,8 @@ export interface Trust {
   /** For `algorithms.serverHostKey`. */
   readonly algorithms: readonly string[]
   readonly judge: (key: Buffer) => Judgement
+  /** Whether there is some key that would be taken. */
+  readonly isPinned: boolean
 }
 
 /** @returns a function that looks a target up; it throws HostError for a file that is there and cannot be read */
@@ -26,7 +28,7 @@ export function trustStore(): (target: SshTarget) => Promise<Trust> {
       }
     }
     const found = linesFor(lines, { hostName: target.hostName, port: target.port, alias: target.hostKeyAlias })
-    return { algorithms: algorithmsFor(found), judge: key => judge(found, key) }
+    return { algorithms: algorithmsFor(found), judge: key => judge(found, key), isPinned: isPinned(found) }
   }
 }
 
