@@ -35,7 +35,7 @@ export const usage = `usage: lematt --test|--prod [options]         issue what i
        lematt deliver [NAME|SECTION|HOST...] --test|--prod [--again]
                                               deliver what is lacking, order nothing
        lematt check [--test|--prod] [--hosts] check configuration, permissions, tools, hosts
-       lematt enroll HOST [options below]     let a host take deliveries; prints a script for root there
+       lematt enroll HOST [options below]     let a host take deliveries: prints a script for root
 
   --test             the CA's staging, files in conf/test: proves a configuration end to end
   --prod             the real thing, files in conf/prod
@@ -51,7 +51,8 @@ export const usage = `usage: lematt --test|--prod [options]         issue what i
   --verbose          print each step and its output
   --version, --help
 
-lematt enroll HOST makes a key, has the host key confirmed, adds HOST to ~/.ssh/config, prints the script:
+lematt enroll HOST makes a key, has the host key confirmed, adds HOST to ~/.ssh/config, and prints
+the script:
   --reload NAME=COMMAND      a service and what reloads it there (postfix='/sbin/postfix reload')
   --from ADDRESS             from where the key is good (default: our address towards HOST)
   --hostname NAME, --port N  where it is, when ~/.ssh/config does not say so
