@@ -35,7 +35,7 @@ for (const flavour of flavours) {
       assert.equal((await host.deliver(old)).code, 0)
       const count = 10_000
       for (let i = 0; i < count; i += 1) {
-        linkSync(join(host.key, old[1].file), join(host.key, `n${i}.${'long.'.repeat(10)}example-key.prime256v1.pem`))
+        linkSync(join(host.key, old[1].file), join(host.key, `n${i}.${'long.'.repeat(32)}example-key.prime256v1.pem`))
       }
       for (let i = 0; i < 3000; i += 1) symlinkSync(old[0].file, join(host.cert, `n${i}.example-cert-combined.x.pem`))
       const { code, answer } = await host.ask('status')
