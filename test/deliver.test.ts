@@ -76,7 +76,7 @@ update: ["echo b DOMAINS_ALL >> ${record()}"]
 
   test('what is misspelt is refused, and nothing is touched', async () => {
     for (const [args, message] of [
-      [['deliver', 'nosuch', '--test'], /deliver nosuch: neither a section of actions\.conf nor a subject in domains/u],
+      [['deliver', 'nosuch', '--test'], /deliver nosuch: neither a section or host of actions\.conf nor a subject in domains/u],
       [['--test', '--again'], /--again goes with lematt deliver/u],
       [['deliver', '--only', 'a.example.com', '--test'], /takes names and sections without --only/u],
       [['deliver'], /say --test/u],
