@@ -78,7 +78,7 @@ update: ["echo b DOMAINS_ALL >> ${record()}"]
     for (const [args, message] of [
       [['deliver', 'nosuch', '--test'], /deliver nosuch: neither a section or host of actions\.conf nor a subject in domains/u],
       [['--test', '--again'], /--again goes with lematt deliver/u],
-      [['deliver', '--only', 'a.example.com', '--test'], /takes names and sections without --only/u],
+      [['deliver', '--only', 'a.example.com', '--test'], /takes names, sections and hosts without --only/u],
       [['deliver'], /say --test/u],
     ] as const) {
       const ran = await night.lematt(args)

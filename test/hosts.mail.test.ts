@@ -12,7 +12,7 @@ describe('a mail host', { skip: mailSkip() }, () => {
   let dovecot: MailService
   before(async () => {
     night = await Night.open({ domains: 'mail.example.com\n', actions: '[mail]\ndomains: mail.example.com\nhosts: mx1\nreload: postfix dovecot\nverify: 993 465 25/smtp 143/imap 110/pop3\n[default]\n' })
-    night.settings({ sshConfig: night.lab.sshConfig, verifyGrace: '4' })
+    night.settings({ sshConfig: night.lab.sshConfig, verifyGrace: '2' })
     const host = await night.lab.host('mx1')
     const pair = (tag: string): { cert: string; key: string } => ({ cert: join(host.dir, 'tls', 'cert', `mail.example.com-cert-combined.${tag}.pem`), key: join(host.dir, 'tls', 'key', `mail.example.com-key.${tag}.pem`) })
     const postfix = await startPostfix(host, [pair('prime256v1'), pair('rsa2048')])

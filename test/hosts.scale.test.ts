@@ -9,8 +9,8 @@ import { labSkip } from './helpers/lab.js'
 import { Night } from './helpers/night.js'
 import { freePort } from './helpers/pebble.js'
 
-test('five hundred certificates to two hosts: all of them, in parcels; then only what is gone', { skip: labSkip(), timeout: 120_000 }, async t => {
-  const names = Array.from({ length: 500 }, (_, n) => `n${String(n).padStart(4, '0')}.example.com`)
+test('three hundred certificates to two hosts: all of them, in parcels; then only what is gone', { skip: labSkip(), timeout: 120_000 }, async t => {
+  const names = Array.from({ length: 300 }, (_, n) => `n${String(n).padStart(4, '0')}.example.com`)
   const night = await Night.open({ noWebServer: true, actions: '[default]\nhosts: web1 web2\nreload: web\n' })
   t.after(() => night.close())
   // Nobody is to be asked for a certificate: a request would fail, and the run with it.
@@ -20,7 +20,7 @@ test('five hundred certificates to two hosts: all of them, in parcels; then only
   const receivers = await Promise.all(['web1', 'web2'].map(async name => receiverOn(await night.lab.host(name), { services: { web: '/bin/true' } })))
   const ran = await night.lematt(['--test'], { timeoutMs: 100_000 })
   assert.equal(ran.code, 0, ran.stdout + ran.stderr)
-  assert.match(ran.stdout, /^delivered: \[default\] web1: 1,?000 files, web reloaded/mu)
+  assert.match(ran.stdout, /^delivered: \[default\] web1: 600 files, web reloaded/mu)
   for (const { cert, key, reloads } of receivers) {
     for (const [directory, kind] of [[cert, 'cert-combined'], [key, 'key']] as const) {
       assert.deepEqual(readdirSync(directory).filter(file => file !== '.lematt').sort(), names.map(name => `${name}-${kind}.prime256v1.test.pem`))

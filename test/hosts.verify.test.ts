@@ -46,7 +46,7 @@ describe('three web servers behind one name', { skip: labSkip() }, () => {
 
   before(async () => {
     night = await Night.open({ domains: `${name}\n`, actions: `[default]\nhosts: web1 web2 web3\nreload: nginx\nverify: 443\n` })
-    night.settings({ sshConfig: night.lab.sshConfig, verifyGrace: '4' })
+    night.settings({ sshConfig: night.lab.sshConfig, verifyGrace: '2' })
     await Promise.all(['web1', 'web2', 'web3'].map(async each => {
       const host = await night.lab.host(each)
       const pairs = tags.map(tag => ({ cert: join(host.dir, 'tls', 'cert', `${name}-cert-combined.${tag}.pem`), key: join(host.dir, 'tls', 'key', `${name}-key.${tag}.pem`) }))

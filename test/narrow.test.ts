@@ -24,7 +24,7 @@ test('deliver: sections whole, subjects in all their sections; what is both mean
   assert.deepEqual([mail, every].map(s => inventory.map(h => isWanted(all, s, h))), [[true, true], [true, true]])
   const both = narrow({ deliver: { targets: ['a.example'], again: false } }, inventory, configuration([section('a.example', { domains: ['b.example'] }), every]))
   assert.deepEqual(both.deliver?.targets, { sections: new Set(['a.example']), subjects: new Set(['a.example']), hosts: new Set() })
-  assert.throws(() => narrow({ deliver: { targets: ['mail'], again: false } }, inventory, of), /neither a section of actions\.conf nor a subject/u)
+  assert.throws(() => narrow({ deliver: { targets: ['mail'], again: false } }, inventory, of), /neither a section or host of actions\.conf nor a subject/u)
 })
 
 test('only what names something needs to be looked up', () => {
