@@ -7,14 +7,11 @@
  * has begun to speak takes one of the `parallel` slots, for its handshake, the part that costs processor time. So a host that
  * is down holds no slot, and costs the others nothing. Work after the login is for the caller to bound.
  */
-import { setMaxListeners } from 'node:events'
 import type { Duplex } from 'node:stream'
 import type { HostName } from '../core/types.js'
-import { runCommand, startCommand, type RemoteResult, type RemoteStarted, type RunOptions } from './ssh/channel.js'
-import { Links, type Link } from './ssh/links.js'
-import { Listeners } from './ssh/listen.js'
-import { resolver, type SshTarget } from './ssh/resolve.js'
-import { shownKeys, type ShownKey } from './ssh/scan.js'
+import type { RemoteResult, RemoteStarted, RunOptions } from './ssh/channel.js'
+import type { SshTarget } from './ssh/resolve.js'
+import type { ShownKey } from './ssh/scan.js'
 
 export { HostError } from './ssh/hostError.js'
 export type { RemoteResult, RemoteStarted, RunOptions, ShownKey, SshTarget }
@@ -58,39 +55,15 @@ export interface Connection {
   readonly closed: Promise<void>
 }
 
-/** Opens nothing yet. `close` MUST be called. */
+/** Opens nothing yet, and loads nothing: most runs of those who have no `hosts:` never need it. `close` MUST be called. */
 export function openSsh(options: SshOptions): Ssh {
-  const own = new AbortController()
-  const signal = AbortSignal.any([options.signal, own.signal])
-  setMaxListeners(0, signal, own.signal) // one for each thing under way
-  const resolve = resolver({ configFile: options.configFile, environment: options.environment ?? {}, signal })
-  const links = new Links({ resolve, signal, parallel: options.parallel ?? 32 })
-  const connections = new WeakMap<Link, Connection>()
-  signal.addEventListener('abort', () => void links.close(), { once: true })
+  let client: Promise<Ssh> | undefined
+  const loaded = (): Promise<Ssh> => client ??= import('./ssh/client.js').then(({ openClient }) => openClient(options))
   return {
-    resolve,
-    async connect(name) {
-      const link = await links.to(name)
-      const connection = connections.get(link) ?? connectionOf(link, signal)
-      connections.set(link, connection)
-      return connection
-    },
-    hostKeys: async name => shownKeys(await resolve(name), links, signal),
-    isPinned: async name => (await links.trust(await resolve(name))).isPinned,
-    async close() {
-      own.abort(new Error('the connections were closed'))
-      await links.close()
-    },
-  }
-}
-
-function connectionOf({ target, loggedIn }: Link, signal: AbortSignal): Connection {
-  const listeners = new Listeners(target, loggedIn)
-  return {
-    target,
-    closed: loggedIn.closed,
-    run: (command, options = {}) => runCommand(loggedIn, command, options, [signal]),
-    start: command => startCommand(loggedIn, command),
-    listen: (address, port, accept) => listeners.listen(address, port, accept),
+    resolve: async name => (await loaded()).resolve(name),
+    connect: async name => (await loaded()).connect(name),
+    hostKeys: async name => (await loaded()).hostKeys(name),
+    isPinned: async name => (await loaded()).isPinned(name),
+    close: async () => (await client)?.close(),
   }
 }
