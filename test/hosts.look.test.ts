@@ -20,6 +20,8 @@ describe('the nightly look', { skip: labSkip() }, () => {
   let odd: Receiver
   let nginx: Nginx
   const actions = (hosts: string, verify: string, more = ''): void => night.actions(`[default]\nhosts: ${hosts}\nreload: web\nverify: ${verify}\n${more}`)
+  /** Seconds until a port that does not change is given up: few where that is what is tested. */
+  const grace = (seconds: number): void => night.settings({ keyTypes: 'ec', sshConfig: night.lab.sshConfig, verifyGrace: String(seconds) })
   const run = async (...args: string[]): Promise<{ code: number | null; hosts: HostJson[]; stderr: string }> => {
     const ran = await night.lematt([...args, '--json'], { timeoutMs: 90_000 })
     return { code: ran.code, stderr: ran.stderr, hosts: (JSON.parse(ran.stdout) as { hosts: HostJson[] }).hosts }
@@ -30,7 +32,7 @@ describe('the nightly look', { skip: labSkip() }, () => {
 
   before(async () => {
     night = await Night.open()
-    night.settings({ keyTypes: 'ec', sshConfig: night.lab.sshConfig, verifyGrace: '2' })
+    grace(2)
     await night.domains('a.example.com b.example.com\n')
     web = await night.lab.host('web', { addresses: [second] })
     receiver = await receiverOn(web, { services: { web: '/bin/true' } })
@@ -48,6 +50,7 @@ describe('the nightly look', { skip: labSkip() }, () => {
     const wrong = await run('--prod')
     assert.deepEqual([wrong.code, wrong.hosts[0]?.step, wrong.hosts[0]?.files], [1, 'verify 443', 2])
     actions('web', '443', `verifyAddress: web=${second}\n`)
+    grace(30)
     nginx = await serve()
     // From now on its reload is nginx's, where that runs.
     writeFileSync(join(web.dir, 'reload-web'), `#!/bin/sh\necho web >> ${join(web.dir, 'reloads')}\n${nginx.reloadCommand} || true\n`)
@@ -69,17 +72,20 @@ describe('the nightly look', { skip: labSkip() }, () => {
 
   test('a service that does not answer is no drift: nothing is sent or reloaded, it is named; the night after, all of it is done', async () => {
     await nginx.stop()
+    grace(2)
     const count = receiver.reloads().length
     const down = await run('--prod')
     assert.deepEqual([down.code, down.hosts[0]?.status, down.hosts[0]?.step, down.hosts[0]?.files], [1, 'failed', 'verify 443', 0])
     assert.match(down.hosts[0]?.message ?? '', /refused/u)
     assert.equal(receiver.reloads().length, count)
     nginx = await serve()
+    grace(30)
     const back = await run('--prod')
     assert.deepEqual([back.code, back.hosts[0]?.status, back.hosts[0]?.files], [0, 'done', 2])
   })
 
   test('a host that shows nonsense fails alone, every night anew; the others are served, and a port that was not looked at is not called verified', async () => {
+    grace(6)
     actions('odd web', '443', `verifyAddress: web=${second}\n`)
     const report = await run('--prod', '--only', 'a.example.com', '--force')
     assert.equal(report.stderr, '')
@@ -107,6 +113,7 @@ describe('the nightly look', { skip: labSkip() }, () => {
     // The reload breaks the service: it goes over to another certificate.
     writeFileSync(`${broken}.conf`, text.replace(/ssl_certificate \S+ ssl_certificate_key \S+/u, `ssl_certificate ${pair}.pem; ssl_certificate_key ${pair}.key;`))
     writeFileSync(join(web.dir, 'reload-web'), `#!/bin/sh\ncp ${broken}.conf ${config}\n${nginx.reloadCommand}\n# A worker that is about to end may still answer: ten answers in a row.\nn=0; while [ $n -lt 10 ]; do if openssl s_client -connect ${second}:443 </dev/null 2>/dev/null | grep -q snakeoil; then n=$((n + 1)); else n=0; fi; done\n`)
+    grace(2)
     for (const again of [false, true]) {
       const report = await run(...again ? ['deliver', 'web'] : ['deliver', 'web', '--again'], '--test')
       assert.deepEqual([report.code, report.hosts[0]?.step], [1, 'verify 443'], again ? 'the second time too' : 'the first time')
@@ -114,6 +121,7 @@ describe('the nightly look', { skip: labSkip() }, () => {
     }
     writeFileSync(join(web.dir, 'reload-web'), `#!/bin/sh\nexec ${nginx.reloadCommand}\n`)
     writeFileSync(config, text)
+    grace(30)
     const healed = await run('deliver', 'web', '--test')
     assert.deepEqual([healed.code, healed.hosts[0]?.verified], [0, ['443']], JSON.stringify(healed.hosts))
   })
