@@ -31,6 +31,12 @@ describe('lines', () => {
     ])
   })
 
+  test('capitals mean nothing: a revoked key is revoked, a line is the host\'s, an exception is one', () => {
+    assert.equal(judge(look(`${line('mx1', a)}\n@revoked ${line('MX1', a)}`, 'mx1'), a).known, 'revoked')
+    assert.equal(judge(look(line('MX1.Example.com', a), 'mx1.example.com'), a).known, 'known')
+    assert.equal(judge(look(line('*,!MX1', a), 'mx1'), a).known, 'unknown')
+  })
+
   test('nothing makes it throw', () => {
     const word = fc.oneof(fc.string(), fc.constantFrom('@revoked', '@cert-authority', '|1|', '|1|a|b', '*', '!', 'ssh-ed25519', a.toString('base64'), '[h]:22', ','))
     fc.assert(fc.property(fc.array(fc.array(word).map(words => words.join(' '))), fc.string(), fc.integer({ min: 1, max: 65_535 }), (lines, hostName, port) => {
