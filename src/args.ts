@@ -4,7 +4,7 @@ import type { EnrolRequest } from './core/enrolment.js'
 import { UsageError } from './core/errors.js'
 import { cleanLine } from './core/text.js'
 import type { Mode } from './core/types.js'
-import { parseEnroll } from './enrollArgs.js'
+import { parseEnroll, sentenceOf } from './enrollArgs.js'
 
 export type Verb = 'run' | 'plan' | 'check' | 'enroll' | 'help' | 'version'
 
@@ -126,15 +126,11 @@ function enrollArguments(argv: readonly string[]): Arguments {
 }
 
 function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: string[]; options: typeof options; strict: true; allowPositionals: true }>> {
-  let parsed
   try {
-    parsed = parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
   } catch (error) {
-    // Node's sentence names the option; what it says of `--` and positionals does not concern us.
-    const said = cleanLine(error instanceof Error ? error.message.split('. ')[0] ?? '' : String(error), 200)
-    throw new UsageError(said.charAt(0).toLowerCase() + said.slice(1))
+    throw new UsageError(sentenceOf(error))
   }
-  return parsed
 }
 
 function strayWord(word: string): string {

@@ -15,8 +15,7 @@ export interface CheckHostKeysContext {
 export async function checkHostKeys({ configuration, environment, signal }: CheckHostKeysContext): Promise<Finding[]> {
   const hosts = [...new Set(configuration.sections.flatMap(section => section.hosts))]
   if (hosts.length === 0) return []
-  const { sshConfig } = configuration.settings
-  const ssh = openSsh({ signal, environment, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) })
+  const ssh = openSsh({ signal, environment, configFile: configuration.settings.sshConfig })
   try {
     const found = (await Promise.all(hosts.map(host => amiss(host, ssh)))).filter(finding => finding !== undefined)
     return found.length > 0 ? found : [{ level: 'ok', text: `hosts: ${count(hosts.length, 'host')}, each with a known host key (lematt check --hosts asks them)` }]

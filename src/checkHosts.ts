@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Finding } from './checkStore.js'
+import { tunnel } from './core/enrolment.js'
 import { hostMembers } from './core/hostPlan.js'
 import { OperationalError } from './core/errors.js'
 import { isIp } from './core/identifier.js'
@@ -13,11 +14,12 @@ import { formatTime } from './core/report.js'
 import { identifiersRoutedTo } from './core/routing.js'
 import { cleanLine, count } from './core/text.js'
 import type { Configuration, Held, HostName, Mode, Section } from './core/types.js'
+import { serverName } from './core/verify.js'
 import { openSsh, type Connection, type Ssh } from './edge/ssh.js'
 import { explained, storePaths } from './edge/store.js'
 import { probe } from './edge/tls.js'
 import { observe } from './observe.js'
-import { linksOf, Parcels } from './parcel.js'
+import { filesOf, Parcels } from './parcel.js'
 
 export interface CheckHostsContext {
   readonly configuration: Configuration
@@ -36,7 +38,6 @@ const statusSeconds = 60
 /** All hosts at once; findings in the order of actions.conf. Rejects for an abort, and for what is amiss here. */
 export async function checkHosts(context: CheckHostsContext): Promise<Finding[]> {
   const { configuration, mode, signal, environment } = context
-  const { sshConfig } = configuration.settings
   const hosts = [...new Set(configuration.sections.flatMap(s => s.hosts))]
   if (hosts.length === 0) return [{ level: 'ok', text: 'hosts: none in actions.conf' }]
   const paths = storePaths(configuration.directory, mode)
@@ -44,7 +45,7 @@ export async function checkHosts(context: CheckHostsContext): Promise<Finding[]>
     throw explained(error, 'remote/lematt-receive of lematt itself cannot be read; install lematt again')
   })
   const members = hostMembers({ configuration, inventory: await observe(configuration, mode, paths), now: context.clock() })
-  const ssh = openSsh({ signal, environment, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) })
+  const ssh = openSsh({ signal, environment, configFile: configuration.settings.sshConfig })
   const parcels = new Parcels(paths)
   try {
     const found = await Promise.all(hosts.map(async host => {
@@ -135,27 +136,23 @@ class HostCheck {
         : this.say('error', `it does not redirect challenges to ${challengeUrl ?? '(challengeUrl is not set)'}: ${remedy}`))
     }
     if (kinds.has('tunnel')) found.push(...await this.expecting(async () => {
-      const end = await connection.listen('127.0.0.1', 8402, channel => channel.destroy())
+      const end = await connection.listen(tunnel.address, tunnel.port, channel => channel.destroy())
       await end()
-      return [this.say('ok', 'lets us listen on 127.0.0.1 port 8402 for challenges')]
+      return [this.say('ok', `lets us listen on ${tunnel.address} port ${tunnel.port} for challenges`)]
     }))
     return found
   }
 
   /** Compared by digest with those of the store. */
-  private async files({ files, links }: HostStatus): Promise<Finding[]> {
+  private async files(status: HostStatus): Promise<Finding[]> {
     const { mode } = this.context
     if (this.certificates.length === 0) return [this.say('ok', `no certificate for it is held yet: lematt --${mode} orders and delivers it`)]
     return this.expecting(async () => {
-      const wanted = (await Promise.all(this.certificates.map(held => this.context.parcels.digestsOf(held)))).flat()
-      const wrong = [
-        ...wanted.filter(({ file, digest }) => files.get(file) !== digest),
-        ...this.certificates.flatMap(linksOf).filter(({ file, target }) => links.get(file) !== target),
-      ]
+      const wrong = (await Promise.all(this.certificates.map(held => this.context.parcels.notOn(status, held)))).flat()
       const [first] = wrong
       return first === undefined
-        ? [this.say('ok', `has ${count(wanted.length, 'file')}, as conf/${mode}`)]
-        : [this.say('warning', `${count(wrong.length, 'file or link', 'files or links')} not as in conf/${mode} (${first.file}${wrong.length > 1 ? ', …' : ''}): lematt deliver ${this.host} --${mode} sends what is lacking`)]
+        ? [this.say('ok', `has ${count(this.certificates.flatMap(filesOf).length, 'file')}, as conf/${mode}`)]
+        : [this.say('warning', `${count(wrong.length, 'file or link', 'files or links')} not as in conf/${mode} (${first}${wrong.length > 1 ? ', …' : ''}): lematt deliver ${this.host} --${mode} sends what is lacking`)]
     })
   }
 
@@ -183,6 +180,7 @@ class HostCheck {
   private serverName(section: Section): string | undefined {
     const { subjects, sections } = this.context.configuration
     const names = subjects.flatMap(subject => identifiersRoutedTo(section, subject, sections)).filter(id => !isIp(id))
-    return (names.find(name => !name.startsWith('*')) ?? names[0])?.replace(/^\*/u, 'lematt-verify')
+    const name = names.find(each => !each.startsWith('*')) ?? names[0]
+    return name === undefined ? undefined : serverName(name)
   }
 }

@@ -66,7 +66,12 @@ function parse(args: readonly string[]): ReturnType<typeof parseArgs<{ args: str
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: true })
   } catch (error) {
-    const said = cleanLine(error instanceof Error ? error.message.split('. ')[0] ?? '' : String(error), 200)
-    throw new UsageError(`lematt enroll: ${said.charAt(0).toLowerCase()}${said.slice(1)}; lematt --help names its options`)
+    throw new UsageError(`lematt enroll: ${sentenceOf(error)}; lematt --help names its options`)
   }
+}
+
+/** What parseArgs says: its first sentence names the option; what it says of `--` and positionals does not concern us. */
+export function sentenceOf(error: unknown): string {
+  const said = cleanLine(error instanceof Error ? error.message.split('. ')[0] ?? '' : String(error), 200)
+  return said.charAt(0).toLowerCase() + said.slice(1)
 }

@@ -1,4 +1,5 @@
 /** `forward:` (spec §8): a host brings the challenges that reach its port 80 home, while names are validated. */
+import { tunnel as tunnelAt } from './core/enrolment.js'
 import { OperationalError } from './core/errors.js'
 import { cleanLine } from './core/text.js'
 import type { HostName, Section } from './core/types.js'
@@ -7,10 +8,6 @@ import type { CommandResult, Started } from './edge/shell.js'
 import type { Connection, Ssh } from './edge/ssh.js'
 
 export type ForwardKind = NonNullable<Section['forward']>
-
-/** Where the host's web server passes `/.well-known/acme-challenge/` to, and its sshd listens for us. */
-export const tunnelAddress = '127.0.0.1'
-export const tunnelPort = 8402
 
 export interface ForwardContext {
   /** Ends its connections, and with them all forwards, when the run is interrupted. */
@@ -81,10 +78,10 @@ function receiverMessage(output: string): string | undefined {
 
 /** The host's sshd listens for us (RFC 4254 §7.1); we answer through the connection. */
 async function tunnel(host: HostName, connection: Connection, { answerer }: ForwardContext): Promise<Started> {
-  const end = await connection.listen(tunnelAddress, tunnelPort, answerer.accept).catch((error: unknown) => {
+  const end = await connection.listen(tunnelAt.address, tunnelAt.port, answerer.accept).catch((error: unknown) => {
     if (!(error instanceof OperationalError) || !error.message.includes('permitlisten=')) throw error
     // The host does not say which of the two it is. Without permitopen, port-forwarding would allow more than listening.
-    throw new OperationalError(`${error.message} (who has it: ss -ltnp 'sport = :${tunnelPort}' there); `
+    throw new OperationalError(`${error.message} (who has it: ss -ltnp 'sport = :${tunnelAt.port}' there); `
       + 'beside permitlisten, write permitopen="localhost:1"', { cause: error })
   })
   const lost = { ok: false, how: `${host}: the connection was lost; see whether the host is up`, output: '' }

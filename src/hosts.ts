@@ -88,8 +88,7 @@ class HostsRun {
   private isParked(members: HostMembers): boolean {
     const parked = parkedHost(members, this.failureOf(members), { narrowing: this.context.narrowing, now: this.context.clock() })
     if (parked === undefined) return false
-    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? lookOnly(members)
-    this.end({ status: 'parked', delivery: { ...delivery, parked }, message: parkedMessage(parked) })
+    this.end({ status: 'parked', delivery: { ...this.planned(members), parked }, message: parkedMessage(parked) })
     return true
   }
 
@@ -175,13 +174,20 @@ class HostsRun {
   }
 
   private failed(members: HostMembers, step: string, error: unknown): void {
-    const delivery = planHost(members, this.receipts, this.failureOf(members)) ?? lookOnly(members)
+    const delivery = this.planned(members)
     if (this.interrupted()) this.end({ status: 'parked', delivery, message: 'interrupted' })
-    else {
-      if (!(error instanceof OperationalError)) this.bugs.push(error)
-      const said = error instanceof Error ? error.message : String(error)
-      this.end({ status: 'failed', delivery, done: nothing, step, message: error instanceof OperationalError ? said : `internal error: ${cleanLine(said)}` })
-    }
+    else this.end({ status: 'failed', delivery, done: nothing, step, message: this.messageOf(error) })
+  }
+
+  private messageOf(error: unknown): string {
+    if (error instanceof OperationalError) return error.message
+    this.bugs.push(error)
+    return `internal error: ${cleanLine(error instanceof Error ? error.message : String(error))}`
+  }
+
+  /** What receipts say is lacking, or a look at the host where they say nothing. */
+  private planned(members: HostMembers): HostDelivery {
+    return planHost(members, this.receipts, this.failureOf(members)) ?? lookOnly(members)
   }
 
   private failureOf(members: HostMembers): Failure | undefined {

@@ -4,7 +4,7 @@ import type { HostMembers } from './core/hostPlan.js'
 import type { HostStatus } from './core/receiver.js'
 import type { Held, Receipts, VerifyPort } from './core/types.js'
 import { mismatch } from './core/verify.js'
-import { linksOf, type Parcels } from './parcel.js'
+import type { Parcels } from './parcel.js'
 import { handshakes, type VerifyContext } from './verify.js'
 
 /** What is not as receipts say: these certificates are delivered again. */
@@ -23,7 +23,7 @@ export async function look(members: HostMembers, receipts: Receipts, status: Hos
   const certificates = new Set<Held>()
   const files: string[] = []
   for (const held of delivered) {
-    const wrong = await notThere(held, status, context.parcels)
+    const wrong = status === undefined ? [] : await context.parcels.notOn(status, held)
     if (wrong.length > 0) certificates.add(held)
     files.push(...wrong)
   }
@@ -44,12 +44,4 @@ export async function look(members: HostMembers, receipts: Receipts, status: Hos
     }
   }
   return { certificates: [...certificates], silent, ...(found.length === 0 ? {} : { found: `${certificates.size === 0 ? '' : 'drifted: '}${found.join('; ')}` }) }
-}
-
-/** The files and links of a certificate that the host has not, or has otherwise. */
-async function notThere(held: Held, status: HostStatus | undefined, parcels: Parcels): Promise<string[]> {
-  if (status === undefined) return []
-  const { files, links } = status
-  const expected = await parcels.digestsOf(held)
-  return [...expected.filter(({ file, digest }) => files.get(file) !== digest), ...linksOf(held).filter(({ file, target }) => links.get(file) !== target)].map(({ file }) => file)
 }

@@ -1,7 +1,7 @@
 /** What of the store goes to hosts: the combined certificates, the keys and their links, and what they look like there. */
 import { join } from 'node:path'
 import { OperationalError } from './core/errors.js'
-import { asLines, sha256, type Body, type Link } from './core/receiver.js'
+import { asLines, sha256, type Body, type HostStatus, type Link } from './core/receiver.js'
 import type { Held } from './core/types.js'
 import { readText, type StorePaths } from './edge/store.js'
 import { Queue } from './queue.js'
@@ -52,13 +52,19 @@ export class Parcels {
     yield parcel
   }
 
-  /** The digest that each of a certificate's files must have on a host. @throws OperationalError */
-  async digestsOf(held: Held): Promise<{ file: string; digest: string }[]> {
-    return Promise.all(filesOf(held).map(async ({ kind, file }) => {
-      const known = this.digests.get(file) ?? this.text(kind, file).then(sha256)
-      this.digests.set(file, known)
-      return { file, digest: await known }
-    }))
+  /** The files and links of a certificate that a host has not, or has otherwise. @throws OperationalError when one of ours cannot be read */
+  async notOn({ files, links }: Pick<HostStatus, 'files' | 'links'>, held: Held): Promise<string[]> {
+    const digests = await Promise.all(filesOf(held).map(async ({ kind, file }) => ({ file, digest: await this.digest(kind, file) })))
+    return [
+      ...digests.filter(({ file, digest }) => files.get(file) !== digest),
+      ...linksOf(held).filter(({ file, target }) => links.get(file) !== target),
+    ].map(({ file }) => file)
+  }
+
+  private digest(kind: Body['kind'], file: string): Promise<string> {
+    const known = this.digests.get(file) ?? this.text(kind, file).then(sha256)
+    this.digests.set(file, known)
+    return known
   }
 
   private text(kind: Body['kind'], file: string): Promise<string> {
@@ -78,9 +84,9 @@ export class Parcels {
   }
 }
 
-const filesOf = ({ files }: Held): { kind: Body['kind']; file: string }[] => [{ kind: 'cert', file: files.certificate }, { kind: 'key', file: files.key }]
+export const filesOf = ({ files }: Held): { kind: Body['kind']; file: string }[] => [{ kind: 'cert', file: files.certificate }, { kind: 'key', file: files.key }]
 
-export const linksOf = ({ files }: Held): Link[] => [
+const linksOf = ({ files }: Held): Link[] => [
   ...files.certificateLinks.map(file => ({ kind: 'cert' as const, file, target: files.certificate })),
   ...files.keyLinks.map(file => ({ kind: 'key' as const, file, target: files.key })),
 ]

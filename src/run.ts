@@ -47,8 +47,7 @@ export async function run(context: RunContext): Promise<RunResult> {
   await makeStore(paths)
   const unlock = await takeLock(paths.state, `${paths.state} (--${mode})`)
   const failures: string[] = []
-  const { sshConfig } = configuration.settings
-  const ssh = openSsh({ signal: context.signal, environment: context.environment, ...(sshConfig === undefined ? {} : { configFile: sshConfig }) })
+  const ssh = openSsh({ signal: context.signal, environment: context.environment, configFile: configuration.settings.sshConfig })
   try {
     const notes = [...await mend(paths, belongTogether), ...await sweepTokens(paths.state)]
     const { state, warnings } = await loadState(paths.state)

@@ -33,7 +33,7 @@ const secondLookMs = 2000
 
 /** What the ports show now, for one who wants to know whether it is still that. */
 export async function handshakes(asked: Asked, context: VerifyContext): Promise<Unproved[]> {
-  const first = await round(expectations(asked, context.configuration.sections, context.address), {}, context)
+  const first = await round(questionsOf(asked, context), {}, context)
   const silent = first.filter(({ shown }) => !shown.ok)
   if (silent.length === 0) return first
   await pause(secondLookMs, undefined, { signal: context.signal }).catch(() => undefined)
@@ -43,7 +43,7 @@ export async function handshakes(asked: Asked, context: VerifyContext): Promise<
 /** What the ports show now, whatever it is. */
 export async function shown(asked: Asked, context: VerifyContext): Promise<Before> {
   const before: Record<string, string> = {}
-  await each(expectations(asked, context.configuration.sections, context.address), context, handshakeMs.most, (expectation, result) => {
+  await each(questionsOf(asked, context), context, handshakeMs.most, (expectation, result) => {
     if (result.ok) before[question(expectation)] = result.fingerprint
   })
   return before
@@ -63,7 +63,7 @@ export interface Unseen {
  */
 export async function seen(asked: Asked, before: Before, context: VerifyContext): Promise<{ verified: VerifyPort[]; idle: VerifyPort[]; failed?: Unseen }> {
   const deadline = performance.now() + context.configuration.settings.verifyGraceSeconds * 1000
-  const questions = expectations(asked, context.configuration.sections, context.address)
+  const questions = questionsOf(asked, context)
   let failed = await round(questions, before, context, deadline)
   for (let wait = 100; failed.length > 0 && performance.now() < deadline && !isAborted(context.signal); wait = Math.min(wait * 1.6, 3000)) {
     await pause(wait, undefined, { signal: context.signal }).catch(() => undefined)
@@ -86,6 +86,8 @@ function portMessage([first, ...others]: readonly Unproved[], before: Before, { 
   const hint = never ? '; it did not answer before the delivery either: a service that waits for its first certificate gets it with --prod' : ''
   return mismatch(first.expectation, first.shown) + more + hint
 }
+
+const questionsOf = (asked: Asked, { configuration, address }: VerifyContext): Expectation[] => expectations(asked, configuration.sections, address)
 
 async function round(questions: readonly Expectation[], before: Before, context: VerifyContext, deadline = Infinity): Promise<Unproved[]> {
   // What an abort leaves unanswered has not been seen.

@@ -3,13 +3,11 @@ import assert from 'node:assert/strict'
 import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
-import { receiverOn, type Receiver } from './helpers/lab-receiver.js'
+import { receiverOn, type HostJson, type Receiver } from './helpers/lab-receiver.js'
 import { labSkip, type LabHost } from './helpers/lab.js'
 import { Night } from './helpers/night.js'
 import { startTcpProxy, type TcpProxy } from './helpers/tcpProxy.js'
 import { until } from './helpers/until.js'
-
-interface HostJson { host: string; status: string; reason: string; files: number; reloaded: string[]; step?: string; message?: string }
 
 const keyFile = 'a.example.com-key.prime256v1.pem'
 const certFile = 'a.example.com-cert-combined.prime256v1.pem'

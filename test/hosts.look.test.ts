@@ -3,12 +3,10 @@ import assert from 'node:assert/strict'
 import { existsSync, lstatSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { receiverOn, type Receiver } from './helpers/lab-receiver.js'
+import { receiverOn, type HostJson, type Receiver } from './helpers/lab-receiver.js'
 import { startNginx, tlsServer, type Nginx } from './helpers/lab-nginx.js'
 import { labSkip, type LabHost } from './helpers/lab.js'
 import { Night } from './helpers/night.js'
-
-interface HostJson { host: string; status: string; reason: string; files: number; reloaded: string[]; verified: string[]; step?: string; message?: string }
 
 const name = 'a.example.com_b.example.com'
 const second = '10.99.7.2'

@@ -5,13 +5,11 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { after, before, describe, test } from 'node:test'
-import { receiverOn, type Receiver } from './helpers/lab-receiver.js'
+import { receiverOn, type HostJson, type Receiver } from './helpers/lab-receiver.js'
 import type { Nginx } from './helpers/lab-nginx.js'
 import { labSkip, type LabHost } from './helpers/lab.js'
 import { Night } from './helpers/night.js'
 import { until } from './helpers/until.js'
-
-interface HostJson { host: string; status: string; reason: string; files: number; reloaded: string[]; verified: string[]; step?: string; message?: string }
 
 const name = 'www.example.com'
 const tags = ['prime256v1', 'rsa2048']

@@ -61,8 +61,9 @@ export const onHost = {
 
 /** Seconds for one reload; sudo ends it then (TIMEOUT), for the receiver may not signal what runs as root. */
 const reloadTimeoutSeconds = 60
-/** On the host's loopback: where `forward: tunnel` listens (spec §8). */
-const tunnel = '127.0.0.1:8402'
+/** On the host's loopback: where its web server passes `/.well-known/acme-challenge/` to, and its sshd listens for us (spec §8). */
+export const tunnel = { address: '127.0.0.1', port: 8402 } as const
+const tunnelAt = `${tunnel.address}:${tunnel.port}`
 
 function refuse(option: string, value: string, why: string): never {
   throw new UsageError(`${option} ${cleanLine(value, 120)}: ${why}`)
@@ -160,7 +161,7 @@ const leforwardCommand = (url: string): string => `${onHost.leforward} --baseurl
 /** The line of authorized_keys: this key, from there, to the receiver, and nothing else (sshd(8)). */
 export function authorizedKeysLine({ from, forward, publicKey }: Enrolment): string {
   // A target must be named, or port-forwarding would also open connections from the host to anywhere; nothing listens there.
-  const ports = forward === 'tunnel' ? `,port-forwarding,permitlisten="${tunnel}",permitopen="localhost:1"` : ''
+  const ports = forward === 'tunnel' ? `,port-forwarding,permitlisten="${tunnelAt}",permitopen="localhost:1"` : ''
   return `restrict${ports},from="${from.join(',')}",command="${onHost.receiver}" ${publicKey ?? 'NO-KEY-YET'} lematt`
 }
 
@@ -174,7 +175,7 @@ export function sshdFile({ host, user }: Enrolment): string {
     `Match User ${user}`,
     '  AllowStreamLocalForwarding no',
     '  AllowTcpForwarding remote',
-    `  PermitListen ${tunnel}`,
+    `  PermitListen ${tunnelAt}`,
     '  PermitOpen none',
     '  GatewayPorts no',
     '  AllowAgentForwarding no',

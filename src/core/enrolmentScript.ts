@@ -7,9 +7,7 @@ import {
   authorizedKeysLine, onHost, receiveConf, receiveConfForward, sshdFile, sudoersFile, sudoersForward, type Enrolment,
 } from './enrolment.js'
 import { functions } from './enrolmentShell.js'
-
-/** Any text as one word of a POSIX shell. */
-export const shellWord = (text: string): string => `'${text.replaceAll('\'', '\'\\\'\'')}'`
+import { shellWord } from './substitute.js'
 
 /** Commands that put `text` (up to its last line feed, which is added when it lacks) into the file of `work` with this name. */
 export function hereDocument(text: string, file: string, operator: '>' | '>>' = '>'): string {

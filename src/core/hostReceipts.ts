@@ -2,7 +2,7 @@
  * Receipts of hosts (spec §8): per host, section and certificate, that its files are there, which services have been
  * reloaded since, and which ports have shown it. They stand beside the receipts of the section's steps.
  */
-import { hostOfKey, receiptId } from './receipts.js'
+import { hostOfKey, receiptId, without } from './receipts.js'
 import type { Held, HostName, Receipts, Section, VerifyPort } from './types.js'
 
 /** Under what key it is noted that a host holds a certificate's files. Host names have no blanks. */
@@ -31,12 +31,3 @@ export const withoutHost = (receipts: Receipts, section: Section, host: HostName
 /** The receipts without those of what one port of a host has shown: it is looked at again. */
 export const withoutPort = (receipts: Receipts, section: Section, host: HostName, port: VerifyPort, certificates: readonly Held[]): Receipts =>
   without(receipts, section, certificates, key => key === verifyKey(host, port))
-
-function without(receipts: Receipts, section: Section, certificates: readonly Held[], isMeant: (key: string) => boolean): Receipts {
-  const ofSection = receipts[section.name]
-  if (ofSection === undefined || certificates.length === 0) return receipts
-  const gone = new Set(certificates.map(receiptId))
-  const kept = Object.entries(ofSection).map(([key, ids]) =>
-    [key, isMeant(key) ? Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id))) : ids] as const)
-  return { ...receipts, [section.name]: Object.fromEntries(kept) }
-}

@@ -54,27 +54,22 @@ export function withReceipts(receipts: Receipts, section: string, key: string, c
 
 /**
  * The receipts without those of a section's update steps for some certificates. Done before these are uploaded again: if
- * we die between upload and reload, the next run must not take the old reload for one that saw the new files.
+ * we die between upload and reload, the next run must not take the old reload for one that saw the new files. Also of steps
+ * that are not there today: back tomorrow, they must not count as having seen these files.
  */
-export function withoutUpdates(receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts {
-  const ofSection = receipts[section.name]
-  if (ofSection === undefined) return receipts
-  const gone = new Set(certificates.map(receiptId))
-  const kept = Object.entries(ofSection).map(([key, fingerprints]) => [
-    key,
-    // Also of steps that are not there today: back tomorrow, they must not count as having seen these files.
-    /^update[ #]/u.test(key) ? Object.fromEntries(Object.entries(fingerprints).filter(([f]) => !gone.has(f))) : fingerprints,
-  ] as const)
-  return { ...receipts, [section.name]: Object.fromEntries(kept) }
-}
+export const withoutUpdates = (receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts =>
+  without(receipts, section, certificates, key => /^update[ #]/u.test(key))
 
 /** The receipts of a section's steps without those for these certificates: the steps are run for them again. */
-export function withoutReceipts(receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts {
+export const withoutReceipts = (receipts: Receipts, section: Section, certificates: readonly Held[]): Receipts =>
+  without(receipts, section, certificates, key => hostOfKey(key) === undefined)
+
+/** The receipts of a section without those for these certificates under the keys that are meant. */
+export function without(receipts: Receipts, section: Section, certificates: readonly Held[], isMeant: (key: string) => boolean): Receipts {
   const ofSection = receipts[section.name]
-  if (ofSection === undefined) return receipts
+  if (ofSection === undefined || certificates.length === 0) return receipts
   const gone = new Set(certificates.map(receiptId))
-  const steps = Object.entries(ofSection).map(([key, ids]) => [
-    key, hostOfKey(key) === undefined ? Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id))) : ids,
-  ] as const)
-  return { ...receipts, [section.name]: Object.fromEntries(steps) }
+  const kept = Object.entries(ofSection).map(([key, ids]) =>
+    [key, isMeant(key) ? Object.fromEntries(Object.entries(ids).filter(([id]) => !gone.has(id))) : ids] as const)
+  return { ...receipts, [section.name]: Object.fromEntries(kept) }
 }

@@ -7,10 +7,11 @@ import type { DeliveryStep, Held, Identifier } from './types.js'
  */
 export const longestCommand = 100_000
 
+/** Any text as one word of a POSIX shell, in single quotes. */
+export const shellWord = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+
 /** One word for /bin/sh: as it is where every character is harmless, else in single quotes. */
-export function shellQuote(word: string): string {
-  return /^[A-Za-z0-9_/.:=@%+,-]+$/u.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
-}
+export const shellQuote = (word: string): string => (/^[A-Za-z0-9_/.:=@%+,-]+$/u.test(word) ? word : shellWord(word))
 
 /** Placeholders are words of their own: `MYKEYS` and `DOMAINS_ALLOWED` are none. */
 const placeholders = {

@@ -36,7 +36,7 @@ export function expectations(
 }
 
 /** Some name under a wildcard: which one is the same to the server, unless it has that very name. */
-const serverName = (identifier: Identifier): string => identifier.replace(/^\*\./u, 'lematt-verify.')
+export const serverName = (identifier: Identifier): string => identifier.replace(/^\*\./u, 'lematt-verify.')
 
 /** Under what an expectation is remembered: two that ask for the same are one question. */
 export const question = ({ port, servername = '', keyType }: Expectation): string => `${port.port} ${port.protocol} ${keyType} ${servername}`

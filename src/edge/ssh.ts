@@ -1,9 +1,9 @@
 /**
  * SSH to the hosts of `hosts:` (spec §8), by ssh2: configured by the operator's own ssh_config, host keys always verified,
- * public keys only, one connection per host and run. Nothing here waits for ever: every connection has its timeout, every
+ * public keys only, one connection per host. Nothing here waits for ever: every connection has its timeout, every
  * command too, and what is under way ends with the connection.
  *
- * How many at once: names are resolved by eight, and up to 256 connections may wait for their hosts to answer; only a host that
+ * How many at once: a few shells ask `ssh -G` for the names, and up to 256 connections may wait for their hosts to answer; only a host that
  * has begun to speak takes one of the `parallel` slots, for its handshake, the part that costs processor time. So a host that
  * is down holds no slot, and costs the others nothing. Work after the login is for the caller to bound.
  */
@@ -18,7 +18,7 @@ export type { RemoteResult, RemoteStarted, RunOptions, ShownKey, SshTarget }
 
 export interface SshOptions {
   /** Takes the place of `~/.ssh/config` and the system's (`ssh -F`). */
-  readonly configFile?: string
+  readonly configFile?: string | undefined
   /** Ends everything. */
   readonly signal: AbortSignal
   /** Handshakes at once. Default 32. */

@@ -11,9 +11,10 @@ import {
   receiveConf, receiveConfForward, sshdFile, sudoersFile, sudoersForward, type Enrolment,
 } from '../../src/core/enrolment.js'
 import { hostBlock, namesHost, withHostBlock } from '../../src/core/enrolmentClient.js'
-import { enrolmentScript, hereDocument, shellWord } from '../../src/core/enrolmentScript.js'
+import { enrolmentScript, hereDocument } from '../../src/core/enrolmentScript.js'
 import { UsageError } from '../../src/core/errors.js'
 import { opensshPair, publicKeyOf } from '../../src/core/opensshKey.js'
+import { shellWord } from '../../src/core/substitute.js'
 
 const dir = mkdtempSync(join(tmpdir(), 'lematt-enrolment-'))
 after(() => rmSync(dir, { recursive: true, force: true }))

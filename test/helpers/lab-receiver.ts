@@ -32,6 +32,18 @@ export interface Receiver {
   readonly breakReload: (service: string) => void
 }
 
+/** A host's entry in the report of `--json` (docs/json.md), as far as tests look at it. */
+export interface HostJson {
+  readonly host: string
+  readonly status: string
+  readonly reason: string
+  readonly files: number
+  readonly reloaded: readonly string[]
+  readonly verified: readonly string[]
+  readonly step?: string
+  readonly message?: string
+}
+
 /** Starts sshd on the host; `hosts: NAME` with `sshConfig` of the lab reaches its receiver. */
 export async function receiverOn(host: LabHost, options: ReceiverOptions = {}): Promise<Receiver> {
   const at = (...parts: string[]): string => join(host.dir, ...parts)
